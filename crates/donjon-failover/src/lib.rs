@@ -1,0 +1,1 @@
+//! Failover between language model targets as a tower service, up to the first token.

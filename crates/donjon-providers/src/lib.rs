@@ -1,0 +1,1 @@
+//! Codecs and transport for language model providers as tower services: OpenAI and compatible servers, Anthropic.

@@ -1,0 +1,1 @@
+//! Any language model service as an OpenAI- and Anthropic-compatible http service.
