@@ -1,0 +1,293 @@
+//! Holding a stream back until it commits.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    pin::Pin,
+    task::{self, Poll, ready},
+};
+
+use futures_core::Stream;
+use pin_project_lite::pin_project;
+
+use super::{MAX_BYTES, MAX_EVENTS};
+use crate::{
+    error::{ErrorKind, LlmError},
+    ledger::{AttemptRef, Billed},
+    observe::{Context, End, Observer, Outcome},
+    stream::ResponseStream,
+    vocab::{Body, Chunk, FinishReason, Head, LlmResponse},
+};
+
+pin_project! {
+    /// The future of [`Commit`](super::Commit).
+    pub struct CommitFuture<F> {
+        attempt: AttemptRef,
+        reasoning: bool,
+        #[pin]
+        state: State<F>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<F> {
+        Sending {
+            #[pin]
+            future: F,
+        },
+        Holding {
+            // An option, so that it can be moved onto the response.
+            held: Option<Box<Held>>,
+        },
+    }
+}
+
+/// A response whose stream has shown nothing yet.
+struct Held {
+    head: Head,
+    stream: ResponseStream,
+    chunks: VecDeque<Chunk>,
+    bytes: usize,
+    withheld: u32,
+}
+
+/// What a chunk means for a stream that has shown nothing yet.
+enum Step {
+    Hold,
+    Commit,
+    Withheld,
+}
+
+impl<F> CommitFuture<F> {
+    pub(super) fn new(future: F, attempt: AttemptRef, reasoning: bool) -> Self {
+        Self {
+            attempt,
+            reasoning,
+            state: State::Sending { future },
+        }
+    }
+}
+
+impl<F, E> Future for CommitFuture<F>
+where
+    F: Future<Output = Result<LlmResponse, E>>,
+    E: Into<LlmError>,
+{
+    type Output = Result<LlmResponse, LlmError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            let result = match this.state.as_mut().project() {
+                StateProj::Sending { future } => {
+                    match ready!(future.poll(cx)).map_err(Into::into) {
+                        Ok(LlmResponse {
+                            head,
+                            body: Body::Stream(stream),
+                        }) => {
+                            let held = Some(Box::new(Held::new(head, stream)));
+                            this.state.set(State::Holding { held });
+                            continue;
+                        }
+                        Ok(response) => whole(response),
+                        Err(error) => Err(error),
+                    }
+                }
+                StateProj::Holding { held } => match held {
+                    Some(waiting) => {
+                        let step = ready!(waiting.poll_step(cx, *this.reasoning));
+                        match (step, held.take()) {
+                            (Ok(()), Some(held)) => Ok(held.release(this.attempt)),
+                            (Err(error), _) => Err(error),
+                            (Ok(()), None) => return Poll::Pending,
+                        }
+                    }
+                    None => return Poll::Pending,
+                },
+            };
+            return Poll::Ready(match result {
+                Ok(response) => {
+                    this.attempt.succeed(&response);
+                    Ok(response)
+                }
+                Err(error) => {
+                    this.attempt.fail(&error);
+                    Err(error)
+                }
+            });
+        }
+    }
+}
+
+/// A whole answer commits as it is, unless a filter left nothing of it.
+fn whole(response: LlmResponse) -> Result<LlmResponse, LlmError> {
+    let chat = response.completion().and_then(|c| c.as_chat());
+    if chat.is_some_and(|chat| chat.is_withheld()) {
+        return Err(withheld(&response.head));
+    }
+    Ok(response)
+}
+
+fn withheld(head: &Head) -> LlmError {
+    let error = LlmError::new(
+        ErrorKind::ContentPolicy,
+        "the provider's filter withheld the answer",
+    );
+    match &head.provider {
+        Some(provider) => error.with_provider(provider.clone()),
+        None => error,
+    }
+}
+
+impl Held {
+    fn new(head: Head, stream: ResponseStream) -> Self {
+        Self {
+            head,
+            stream,
+            chunks: VecDeque::with_capacity(4),
+            bytes: 0,
+            withheld: 0,
+        }
+    }
+
+    /// Reads on until the stream commits or fails.
+    fn poll_step(
+        &mut self,
+        cx: &mut task::Context<'_>,
+        reasoning: bool,
+    ) -> Poll<Result<(), LlmError>> {
+        loop {
+            let chunk = match ready!(Pin::new(&mut self.stream).poll_next(cx)) {
+                Some(Ok(chunk)) => chunk,
+                Some(Err(error)) => return Poll::Ready(Err(error)),
+                // A stream that ends without a finish reason yields an error first, so this one
+                // was complete with nothing but a withheld answer in it.
+                None => return Poll::Ready(Err(withheld(&self.head))),
+            };
+            if chunk.is_ping() {
+                continue;
+            }
+            let step = self.weigh(&chunk, reasoning);
+            self.bytes += chunk.bytes();
+            self.chunks.push_back(chunk);
+            match step {
+                Step::Commit => return Poll::Ready(Ok(())),
+                Step::Withheld => return Poll::Ready(Err(withheld(&self.head))),
+                Step::Hold => {}
+            }
+        }
+    }
+
+    fn weigh(&mut self, chunk: &Chunk, reasoning: bool) -> Step {
+        if chunk.shows(reasoning)
+            || self.chunks.len() + 1 >= MAX_EVENTS
+            || self.bytes + chunk.bytes() >= MAX_BYTES
+        {
+            return Step::Commit;
+        }
+        for choice in &chunk.choices {
+            match &choice.finish_reason {
+                None => {}
+                Some(FinishReason::ContentFilter) => self.withheld += 1,
+                Some(_) => return Step::Commit,
+            }
+        }
+        if self.withheld >= self.stream.choices() {
+            return Step::Withheld;
+        }
+        Step::Hold
+    }
+
+    fn release(self, attempt: &AttemptRef) -> LlmResponse {
+        let Self {
+            mut head,
+            stream,
+            chunks,
+            ..
+        } = self;
+        if let Some(model) = chunks.iter().find_map(|chunk| chunk.model.clone()) {
+            if !model.is_empty() {
+                head.model = model;
+            }
+        }
+        if head.id.is_none() {
+            head.id = chunks.iter().find_map(|chunk| chunk.id.clone());
+        }
+        let mut stream = stream.map(|rest| Replay { chunks, rest });
+        stream.attach(Box::new(Stamp(attempt.clone())), Context::now());
+        LlmResponse::stream(head, stream)
+    }
+}
+
+/// What was held back, then the rest without its pings.
+struct Replay {
+    chunks: VecDeque<Chunk>,
+    rest: ResponseStream,
+}
+
+impl Stream for Replay {
+    type Item = Result<Chunk, LlmError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(chunk) = self.chunks.pop_front() {
+            return Poll::Ready(Some(Ok(chunk)));
+        }
+        loop {
+            match ready!(Pin::new(&mut self.rest).poll_next(cx)) {
+                Some(Ok(chunk)) if chunk.is_ping() => {}
+                item => return Poll::Ready(item),
+            }
+        }
+    }
+}
+
+/// Tells the ledger how a stream ended.
+struct Stamp(AttemptRef);
+
+impl Observer for Stamp {
+    fn end(&mut self, end: &End<'_>) {
+        if let Some(usage) = end.usage {
+            self.0.set_usage(usage);
+        }
+        if let Outcome::Failure(error) = end.outcome {
+            self.0.set_error(error);
+        }
+        self.0.stamp_ended();
+    }
+}
+
+impl AttemptRef {
+    /// Stamps the commit point, and for a whole answer its usage and end.
+    fn succeed(&self, response: &LlmResponse) {
+        self.stamp_sent();
+        self.stamp_committed();
+        self.set_billed(Billed::Yes);
+        if let Some(completion) = response.completion() {
+            if let Some(usage) = completion.usage() {
+                self.set_usage(usage);
+            }
+            self.stamp_ended_as_committed();
+        }
+    }
+
+    /// Records what an attempt failed with before its commit point. One that was refused on our
+    /// side was not sent; any other was, even if its leaf did not say so.
+    pub fn fail(&self, error: &LlmError) {
+        if error.kind().is_unsent() {
+            self.set_billed(Billed::No);
+        } else {
+            self.stamp_sent();
+        }
+        self.set_error(error);
+        self.stamp_ended();
+    }
+}
+
+impl<F> fmt::Debug for CommitFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CommitFuture")
+            .field("attempt", &self.attempt)
+            .finish_non_exhaustive()
+    }
+}

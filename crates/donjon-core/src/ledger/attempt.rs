@@ -1,0 +1,324 @@
+//! One attempt.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{
+            AtomicBool, AtomicU8, AtomicU32, AtomicU64,
+            Ordering::{AcqRel, Acquire, Relaxed, Release},
+        },
+    },
+    time::Duration,
+};
+
+use super::{Ledger, unstamp};
+use crate::{error::LlmError, vocab::Usage};
+
+/// Why an attempt was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum AttemptCause {
+    /// It is the first.
+    #[default]
+    First = 0,
+    /// The attempt before it failed, and the same target is asked again.
+    Retry = 1,
+    /// The target before it failed.
+    Failover = 2,
+    /// The attempt before it is slow; whichever commits first wins.
+    Hedge = 3,
+    /// The stream before it broke, and is continued.
+    Resume = 4,
+}
+
+/// Whether an attempt is billed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum Billed {
+    /// Nobody can tell.
+    #[default]
+    Unknown = 0,
+    /// The provider charges for it.
+    Yes = 1,
+    /// It was never sent, or was refused.
+    No = 2,
+}
+
+/// Why an attempt was dropped before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum DropReason {
+    /// The caller left.
+    CallerLeft = 1,
+    /// Another attempt took over: a hedge that was faster, a failover.
+    Superseded = 2,
+}
+
+/// What is known of an attempt, read at one moment. Times count from the call's beginning.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Attempt {
+    /// Its place in the ledger.
+    pub index: u32,
+    /// Why it was made.
+    pub cause: AttemptCause,
+    /// The attempt it follows from.
+    pub parent: Option<u32>,
+    /// The target that was asked.
+    pub target: Option<Arc<str>>,
+    /// The model that was asked.
+    pub model: Option<Arc<str>>,
+    /// When it was handed to the transport.
+    pub sent_at: Option<Duration>,
+    /// When the answer's head came.
+    pub first_byte_at: Option<Duration>,
+    /// When it committed.
+    pub committed_at: Option<Duration>,
+    /// When it ended.
+    pub ended_at: Option<Duration>,
+    /// What it used, as far as is known.
+    pub usage: Usage,
+    /// Whether it is billed.
+    pub billed: Billed,
+    /// Why it was dropped.
+    pub dropped: Option<DropReason>,
+    /// What it failed with.
+    pub error: Option<LlmError>,
+}
+
+impl Attempt {
+    /// From sending to the commit point; never time in queues of ours.
+    pub fn time_to_first_token(&self) -> Option<Duration> {
+        Some(self.committed_at?.saturating_sub(self.sent_at?))
+    }
+}
+
+/// The place of one attempt in its ledger.
+#[derive(Default)]
+pub(super) struct Slot {
+    cause: AtomicU8,
+    claimed: AtomicBool,
+    billed: AtomicU8,
+    dropped: AtomicU8,
+    parent: AtomicU32,
+    sent_at: AtomicU64,
+    first_byte_at: AtomicU64,
+    committed_at: AtomicU64,
+    ended_at: AtomicU64,
+    usage: [AtomicU64; 7],
+    target: OnceLock<Arc<str>>,
+    model: OnceLock<Arc<str>>,
+    error: OnceLock<LlmError>,
+}
+
+impl Slot {
+    pub(super) fn open(&self, cause: AttemptCause, parent: Option<u32>) {
+        self.cause.store(cause as u8, Relaxed);
+        // 0 stands for none.
+        self.parent.store(parent.map_or(0, |p| p + 1), Release);
+    }
+
+    pub(super) fn read(&self, index: u32) -> Attempt {
+        let [
+            input,
+            output,
+            cache_read,
+            cache_write,
+            reasoning,
+            input_audio,
+            output_audio,
+        ] = std::array::from_fn(|at| self.usage[at].load(Acquire));
+        Attempt {
+            index,
+            parent: self.parent.load(Acquire).checked_sub(1),
+            cause: match self.cause.load(Relaxed) {
+                1 => AttemptCause::Retry,
+                2 => AttemptCause::Failover,
+                3 => AttemptCause::Hedge,
+                4 => AttemptCause::Resume,
+                _ => AttemptCause::First,
+            },
+            target: self.target.get().cloned(),
+            model: self.model.get().cloned(),
+            sent_at: unstamp(self.sent_at.load(Acquire)),
+            first_byte_at: unstamp(self.first_byte_at.load(Acquire)),
+            committed_at: unstamp(self.committed_at.load(Acquire)),
+            ended_at: unstamp(self.ended_at.load(Acquire)),
+            usage: Usage {
+                input,
+                output,
+                cache_read,
+                cache_write,
+                reasoning,
+                input_audio,
+                output_audio,
+            },
+            billed: match self.billed.load(Acquire) {
+                1 => Billed::Yes,
+                2 => Billed::No,
+                _ => Billed::Unknown,
+            },
+            dropped: drop_reason(self.dropped.load(Acquire)),
+            error: self.error.get().cloned(),
+        }
+    }
+}
+
+fn drop_reason(code: u8) -> Option<DropReason> {
+    match code {
+        1 => Some(DropReason::CallerLeft),
+        2 => Some(DropReason::Superseded),
+        _ => None,
+    }
+}
+
+/// A handle on one attempt of a ledger; cheap to clone.
+#[derive(Clone)]
+pub struct AttemptRef {
+    ledger: Arc<Ledger>,
+    index: u32,
+}
+
+/// Stands for "the call began, and no attempt was opened yet".
+const NONE: u32 = u32::MAX;
+
+impl AttemptRef {
+    pub(super) fn new(ledger: Arc<Ledger>, index: u32) -> Self {
+        Self { ledger, index }
+    }
+
+    pub(crate) fn none_of(ledger: Arc<Ledger>) -> Self {
+        Self::new(ledger, NONE)
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.index != NONE
+    }
+
+    /// The ledger it stands in.
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    /// Its place in the ledger.
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// What is known of it now.
+    pub fn read(&self) -> Attempt {
+        self.slot().read(self.index)
+    }
+
+    /// Claims it for sending; false if it was claimed before.
+    pub(crate) fn claim(&self) -> bool {
+        !self.slot().claimed.swap(true, AcqRel)
+    }
+
+    /// Says which target and model are asked.
+    pub fn aim(&self, target: Option<&Arc<str>>, model: &Arc<str>) {
+        if let Some(target) = target {
+            let _ = self.slot().target.set(target.clone());
+        }
+        let _ = self.slot().model.set(model.clone());
+    }
+
+    /// Stamps it as handed to the transport. Only the first stamp counts.
+    pub fn stamp_sent(&self) {
+        if self.stamp(|slot| &slot.sent_at) {
+            self.ledger.sent.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Stamps the coming of the answer's head. Only the first stamp counts.
+    pub fn stamp_first_byte(&self) {
+        self.stamp(|slot| &slot.first_byte_at);
+    }
+
+    /// Stamps the commit point. Only the first stamp counts.
+    pub fn stamp_committed(&self) {
+        self.stamp(|slot| &slot.committed_at);
+    }
+
+    /// Stamps the end. Only the first stamp counts.
+    pub fn stamp_ended(&self) {
+        self.stamp(|slot| &slot.ended_at);
+    }
+
+    /// Stamps the end at the commit point, where a whole answer has both at once.
+    pub(crate) fn stamp_ended_as_committed(&self) {
+        let slot = self.slot();
+        slot.ended_at
+            .store(slot.committed_at.load(Acquire), Release);
+    }
+
+    /// Whether it was handed to the transport.
+    pub fn was_sent(&self) -> bool {
+        self.slot().sent_at.load(Acquire) != 0
+    }
+
+    /// Records what it used, as far as is known; the latest figure counts.
+    pub fn set_usage(&self, usage: &Usage) {
+        let figures = [
+            usage.input,
+            usage.output,
+            usage.cache_read,
+            usage.cache_write,
+            usage.reasoning,
+            usage.input_audio,
+            usage.output_audio,
+        ];
+        for (cell, figure) in self.slot().usage.iter().zip(figures) {
+            cell.store(figure, Release);
+        }
+    }
+
+    /// Records whether it is billed.
+    pub fn set_billed(&self, billed: Billed) {
+        self.slot().billed.store(billed as u8, Release);
+    }
+
+    /// Says why it is about to be dropped; those who watch it hear this reason. The first counts.
+    pub fn set_dropped(&self, reason: DropReason) {
+        let _ = self
+            .slot()
+            .dropped
+            .compare_exchange(0, reason as u8, AcqRel, Acquire);
+    }
+
+    /// Why it was dropped, if anyone said.
+    pub fn dropped(&self) -> Option<DropReason> {
+        drop_reason(self.slot().dropped.load(Acquire))
+    }
+
+    /// Records what it failed with; the first counts.
+    pub fn set_error(&self, error: &LlmError) {
+        let _ = self.slot().error.set(error.clone());
+    }
+
+    fn stamp(&self, of: impl Fn(&Slot) -> &AtomicU64) -> bool {
+        let cell = of(self.slot());
+        cell.load(Acquire) == 0
+            && cell
+                .compare_exchange(0, self.ledger.stamp(), AcqRel, Acquire)
+                .is_ok()
+    }
+
+    fn slot(&self) -> &Slot {
+        self.ledger.slot(self.index)
+    }
+}
+
+impl fmt::Debug for AttemptRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_open() {
+            self.read().fmt(f)
+        } else {
+            f.write_str("no attempt yet")
+        }
+    }
+}

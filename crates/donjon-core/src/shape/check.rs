@@ -1,0 +1,128 @@
+//! Admits or rejects, never waits.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{self, Poll},
+};
+
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use crate::{
+    error::LlmError,
+    observe::Observer,
+    vocab::{LlmRequest, LlmResponse},
+    watch::Watch,
+};
+
+/// Admits a request or rejects it, at once.
+pub trait Check {
+    /// What is held for an admitted call until its end.
+    type Permit: Observer;
+
+    /// Admits `request`, or says why not.
+    ///
+    /// # Errors
+    ///
+    /// The error that the call is answered with.
+    fn check(&self, request: &mut LlmRequest) -> Result<Self::Permit, LlmError>;
+}
+
+/// A service behind a [`Check`].
+#[derive(Clone, Debug)]
+pub struct CheckService<S, C> {
+    inner: S,
+    check: C,
+}
+
+impl<S, C> CheckService<S, C> {
+    /// Puts `check` before `inner`.
+    pub const fn new(inner: S, check: C) -> Self {
+        Self { inner, check }
+    }
+}
+
+impl<S, C> Service<LlmRequest> for CheckService<S, C>
+where
+    S: Service<LlmRequest, Response = LlmResponse>,
+    S::Error: Into<LlmError>,
+    C: Check,
+{
+    type Response = LlmResponse;
+    type Error = LlmError;
+    type Future = CheckFuture<S::Future, C::Permit>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), LlmError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, mut request: LlmRequest) -> Self::Future {
+        let state = match self.check.check(&mut request) {
+            Ok(permit) => {
+                // The context is taken before the request goes in.
+                let call = crate::observe::Context::of(&request.call);
+                State::Admitted {
+                    watch: Watch::in_context(call, self.inner.call(request), permit),
+                }
+            }
+            Err(error) => State::Rejected { error: Some(error) },
+        };
+        CheckFuture { state }
+    }
+}
+
+pin_project! {
+    /// The future of a [`CheckService`].
+    pub struct CheckFuture<F, P>
+    where
+        P: Observer,
+    {
+        #[pin]
+        state: State<F, P>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<F, P>
+    where
+        P: Observer,
+    {
+        Admitted {
+            #[pin]
+            watch: Watch<F, P>,
+        },
+        Rejected {
+            error: Option<LlmError>,
+        },
+    }
+}
+
+impl<F, E, P> Future for CheckFuture<F, P>
+where
+    F: Future<Output = Result<LlmResponse, E>>,
+    E: Into<LlmError>,
+    P: Observer,
+{
+    type Output = Result<LlmResponse, LlmError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            StateProj::Admitted { watch } => watch.poll(cx),
+            StateProj::Rejected { error } => match error.take() {
+                Some(error) => Poll::Ready(Err(error)),
+                None => Poll::Pending,
+            },
+        }
+    }
+}
+
+impl<F, P: Observer> fmt::Debug for CheckFuture<F, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let admitted = matches!(self.state, State::Admitted { .. });
+        f.debug_struct("CheckFuture")
+            .field("admitted", &admitted)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,200 @@
+//! Admits, makes wait, or rejects.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{self, Poll, ready},
+};
+
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::driver::ReadyCall;
+use crate::{
+    error::LlmError,
+    observe::{Context, Observer},
+    vocab::{LlmRequest, LlmResponse},
+    watch::Watch,
+};
+
+/// Who may pass, who waits, who may not.
+pub trait Admit {
+    /// What is held for an admitted call until its end.
+    type Permit: Observer;
+    /// Waits for the turn of a call. Dropping it gives the place in the queue up. Its error is what
+    /// the call is answered with.
+    type Wait: Future<Output = Result<Self::Permit, LlmError>>;
+
+    /// Decides on `request`. It must say yes only if nobody is queued before it.
+    fn admit(&self, request: &mut LlmRequest) -> Admission<Self::Permit, Self::Wait>;
+}
+
+/// The decision on a call.
+#[derive(Debug)]
+pub enum Admission<P, W> {
+    /// It passes now.
+    Yes(P),
+    /// It waits for its turn.
+    Wait(W),
+    /// It is rejected.
+    No(LlmError),
+}
+
+/// A service behind an [`Admit`].
+///
+/// On yes it calls the readied service there and then: no clone, no box, no allocation. On wait it
+/// leaves the readied service free for others and readies a clone once admitted, so that it never
+/// sits on a reservation of the service below.
+#[derive(Debug)]
+pub struct Gate<S, A> {
+    inner: S,
+    admit: A,
+}
+
+impl<S, A> Gate<S, A> {
+    /// Puts `admit` before `inner`.
+    pub const fn new(inner: S, admit: A) -> Self {
+        Self { inner, admit }
+    }
+}
+
+/// A clone is not readied: that of the inner service is not either.
+impl<S: Clone, A: Clone> Clone for Gate<S, A> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            admit: self.admit.clone(),
+        }
+    }
+}
+
+impl<S, A> Service<LlmRequest> for Gate<S, A>
+where
+    S: Service<LlmRequest, Response = LlmResponse> + Clone,
+    S::Error: Into<LlmError>,
+    A: Admit,
+{
+    type Response = LlmResponse;
+    type Error = LlmError;
+    type Future = GateFuture<S, A::Permit, A::Wait>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), LlmError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, mut request: LlmRequest) -> Self::Future {
+        let state = match self.admit.admit(&mut request) {
+            Admission::Yes(permit) => {
+                let context = Context::of(&request.call);
+                State::Admitted {
+                    watch: Watch::in_context(context, self.inner.call(request), permit),
+                }
+            }
+            Admission::Wait(wait) => {
+                // The readied service is dropped here and its reservation with it; a clone that is
+                // not readied stays in its place, which tower's contract asks to be readied again.
+                let waiting = self.inner.clone();
+                drop(std::mem::replace(&mut self.inner, waiting.clone()));
+                State::Waiting {
+                    wait,
+                    next: Some((waiting, request)),
+                }
+            }
+            Admission::No(error) => State::Rejected { error: Some(error) },
+        };
+        GateFuture { state }
+    }
+}
+
+pin_project! {
+    /// The future of a [`Gate`].
+    pub struct GateFuture<S, P, W>
+    where
+        S: Service<LlmRequest>,
+        P: Observer,
+    {
+        #[pin]
+        state: State<S, P, W>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<S, P, W>
+    where
+        S: Service<LlmRequest>,
+        P: Observer,
+    {
+        // Admitted at once: the readied service was called.
+        Admitted {
+            #[pin]
+            watch: Watch<S::Future, P>,
+        },
+        // In the queue, holding nothing of the service below.
+        Waiting {
+            #[pin]
+            wait: W,
+            next: Option<(S, LlmRequest)>,
+        },
+        // Admitted after a wait: the clone is readied, then called.
+        Readying {
+            #[pin]
+            watch: Watch<ReadyCall<S>, P>,
+        },
+        Rejected {
+            error: Option<LlmError>,
+        },
+    }
+}
+
+impl<S, P, W> Future for GateFuture<S, P, W>
+where
+    S: Service<LlmRequest, Response = LlmResponse>,
+    S::Error: Into<LlmError>,
+    P: Observer,
+    W: Future<Output = Result<P, LlmError>>,
+{
+    type Output = Result<LlmResponse, LlmError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            match this.state.as_mut().project() {
+                StateProj::Admitted { watch } => return watch.poll(cx),
+                StateProj::Readying { watch } => return watch.poll(cx),
+                StateProj::Waiting { wait, next } => {
+                    let permit = ready!(wait.poll(cx));
+                    let state = match (permit, next.take()) {
+                        (Ok(permit), Some((service, request))) => {
+                            let context = Context::of(&request.call);
+                            let call = ReadyCall::new(service, request);
+                            State::Readying {
+                                watch: Watch::in_context(context, call, permit),
+                            }
+                        }
+                        (Err(error), _) => State::Rejected { error: Some(error) },
+                        (Ok(_), None) => State::Rejected { error: None },
+                    };
+                    this.state.set(state);
+                }
+                StateProj::Rejected { error } => {
+                    return match error.take() {
+                        Some(error) => Poll::Ready(Err(error)),
+                        None => Poll::Pending,
+                    };
+                }
+            }
+        }
+    }
+}
+
+impl<S: Service<LlmRequest>, P: Observer, W> fmt::Debug for GateFuture<S, P, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match &self.state {
+            State::Admitted { .. } => "GateFuture::Admitted",
+            State::Waiting { .. } => "GateFuture::Waiting",
+            State::Readying { .. } => "GateFuture::Readying",
+            State::Rejected { .. } => "GateFuture::Rejected",
+        })
+    }
+}

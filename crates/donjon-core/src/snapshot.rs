@@ -1,0 +1,80 @@
+//! How a handle shows its figures.
+
+use std::borrow::Cow;
+
+/// What a figure is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FigureKind {
+    /// It only grows.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+}
+
+/// One figure.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Figure {
+    /// Its name in snake case, with its unit where it has one (`wait_seconds`).
+    pub name: Cow<'static, str>,
+    /// What it is.
+    pub kind: FigureKind,
+    /// What it belongs to (`target`, `reason`), apart from the layer.
+    pub labels: Vec<(&'static str, Cow<'static, str>)>,
+    /// How much it is.
+    pub value: f64,
+}
+
+impl Figure {
+    /// A figure that only grows.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "exact up to 2^53, as exporters have it"
+    )]
+    pub fn counter(name: impl Into<Cow<'static, str>>, value: u64) -> Self {
+        Self {
+            name: name.into(),
+            kind: FigureKind::Counter,
+            labels: Vec::new(),
+            value: value as f64,
+        }
+    }
+
+    /// A figure that goes up and down.
+    pub fn gauge(name: impl Into<Cow<'static, str>>, value: f64) -> Self {
+        Self {
+            name: name.into(),
+            kind: FigureKind::Gauge,
+            labels: Vec::new(),
+            value,
+        }
+    }
+
+    /// Says what it belongs to.
+    #[must_use]
+    pub fn label(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        self.labels.push((name, value.into()));
+        self
+    }
+}
+
+/// What a handle shows to exporters and health reports, without these knowing the layer.
+///
+/// Figures are read when they are asked for; nobody is told while calls go by.
+pub trait Snapshot: Send + Sync {
+    /// The layer (`retry`, `failover`), the prefix of its figures.
+    fn layer(&self) -> &'static str;
+
+    /// Its figures now.
+    fn figures(&self) -> Vec<Figure>;
+
+    /// Whether calls can be served as far as this layer can tell; why not, if not.
+    ///
+    /// # Errors
+    ///
+    /// A sentence for the health report.
+    fn health(&self) -> Result<(), String> {
+        Ok(())
+    }
+}

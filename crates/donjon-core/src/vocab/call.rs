@@ -1,0 +1,228 @@
+//! What belongs to one call and not to its prompt.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{
+    error::{ErrorKind, LlmError, TimeoutClock},
+    ledger::{AttemptCause, AttemptRef, Ledger},
+};
+
+/// How urgent a call is; higher goes first. Default 128.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Priority(pub u8);
+
+impl Priority {
+    /// Nobody waits for it.
+    pub const BATCH: Self = Self(0);
+    /// The default.
+    pub const NORMAL: Self = Self(128);
+    /// A person waits for it.
+    pub const INTERACTIVE: Self = Self(192);
+}
+
+impl Default for Priority {
+    fn default() -> Self {
+        Self::NORMAL
+    }
+}
+
+/// How many tokens a call is expected to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Estimate {
+    /// Tokens of the prompt.
+    pub input: u64,
+    /// The most tokens that the answer may have.
+    pub output: u64,
+}
+
+impl Estimate {
+    /// `input` tokens of prompt and at most `output` tokens of answer.
+    pub const fn new(input: u64, output: u64) -> Self {
+        Self { input, output }
+    }
+
+    /// Both together.
+    pub const fn total(&self) -> u64 {
+        self.input.saturating_add(self.output)
+    }
+}
+
+/// What a call asks of a cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CacheDirective {
+    /// Do not answer from the cache.
+    pub no_cache: bool,
+    /// Do not store the answer.
+    pub no_store: bool,
+    /// Do not answer with what is older.
+    pub max_age: Option<Duration>,
+}
+
+/// What belongs to one call: deadline, priority, expectations, and its [`Ledger`] once it began.
+///
+/// A call begins in the outermost layer. Cloning one that has not begun gives an independent call,
+/// so that a request can serve as a template; cloning one that has begun shares its ledger.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Call {
+    deadline: Deadline,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// How many tokens it is expected to use, once somebody counted.
+    pub estimate: Option<Estimate>,
+    /// The longest wait (hint, bucket, queue) that may be begun while an untried target remains.
+    pub patience: Option<Duration>,
+    /// What it asks of a cache.
+    pub cache: CacheDirective,
+    begun: Option<AttemptRef>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Deadline {
+    #[default]
+    Open,
+    Within(Duration),
+    At(Instant),
+}
+
+impl Call {
+    /// Begins the call if it has not begun: opens its ledger and starts its deadline.
+    pub fn begin(&mut self) -> &Arc<Ledger> {
+        if self.begun.is_none() {
+            let ledger = Ledger::open();
+            if let Deadline::Within(after) = self.deadline {
+                self.deadline = Deadline::At(saturating_add(ledger.began_at(), after));
+            }
+            self.begun = Some(AttemptRef::none_of(ledger));
+        }
+        match &self.begun {
+            Some(begun) => begun.ledger(),
+            None => unreachable!("the call was begun above"),
+        }
+    }
+
+    /// The ledger, once the call has begun.
+    pub fn ledger(&self) -> Option<&Arc<Ledger>> {
+        self.begun.as_ref().map(AttemptRef::ledger)
+    }
+
+    /// The attempt that this request belongs to, if one is open.
+    pub fn attempt(&self) -> Option<&AttemptRef> {
+        self.begun.as_ref().filter(|begun| begun.is_open())
+    }
+
+    /// Opens an attempt for this request; called by those who drive a call (failover, hedge) for
+    /// each target that they choose.
+    pub fn open_attempt(&mut self, cause: AttemptCause) -> &AttemptRef {
+        let parent = self.attempt().map(AttemptRef::index);
+        let ledger = self.begin().clone();
+        self.begun.insert(ledger.attempt(cause, parent))
+    }
+
+    /// The attempt to send now: the one that is open and was not claimed yet, else a new one. The
+    /// innermost driver claims it, or the leaf where there is no driver.
+    pub fn claim_attempt(&mut self, otherwise: AttemptCause) -> &AttemptRef {
+        let fresh = self.attempt().is_some_and(AttemptRef::claim);
+        if !fresh {
+            self.open_attempt(otherwise).claim();
+        }
+        match &self.begun {
+            Some(attempt) => attempt,
+            None => unreachable!("an attempt was claimed above"),
+        }
+    }
+
+    /// The attempt to send this request under, for the leaf (and [`commit`](crate::commit) right
+    /// above it): the one that is open, else a new one.
+    pub fn dispatch(&mut self) -> &AttemptRef {
+        match self.attempt() {
+            Some(attempt) if !attempt.was_sent() => {}
+            _ => {
+                self.open_attempt(AttemptCause::First);
+            }
+        }
+        match &self.begun {
+            Some(attempt) => attempt,
+            None => unreachable!("an attempt was opened above"),
+        }
+    }
+
+    /// Sets how long the call may take from its beginning. An earlier deadline stays.
+    pub fn set_timeout(&mut self, within: Duration) {
+        match self.deadline {
+            Deadline::Open => self.deadline = Deadline::Within(within),
+            Deadline::Within(earlier) => self.deadline = Deadline::Within(earlier.min(within)),
+            Deadline::At(at) => {
+                let began = self.ledger().map_or_else(Instant::now, |l| l.began_at());
+                self.deadline = Deadline::At(at.min(saturating_add(began, within)));
+            }
+        }
+        if let (Some(ledger), Deadline::Within(within)) = (self.ledger(), self.deadline) {
+            self.deadline = Deadline::At(saturating_add(ledger.began_at(), within));
+        }
+    }
+
+    /// Sets when the call must have ended. An earlier deadline stays.
+    pub fn set_deadline(&mut self, at: Instant) {
+        self.deadline = match self.deadline {
+            Deadline::At(earlier) => Deadline::At(earlier.min(at)),
+            Deadline::Open => Deadline::At(at),
+            Deadline::Within(within) => {
+                Deadline::At(at.min(saturating_add(Instant::now(), within)))
+            }
+        };
+    }
+
+    /// When the call must have ended; `None` while it has not begun, or without a deadline.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.deadline {
+            Deadline::At(at) => Some(at),
+            Deadline::Open | Deadline::Within(_) => None,
+        }
+    }
+
+    /// How much time is left, [`Duration::MAX`] without a deadline.
+    pub fn time_left(&self) -> Duration {
+        self.deadline().map_or(Duration::MAX, |at| {
+            at.saturating_duration_since(Instant::now())
+        })
+    }
+
+    /// The longest wait that may be begun: the time left, and while an untried target remains no
+    /// more than the patience.
+    pub fn longest_wait(&self) -> Duration {
+        let untried = self.ledger().is_some_and(|ledger| ledger.untried() > 0);
+        let patience = self.patience.filter(|_| untried).unwrap_or(Duration::MAX);
+        self.time_left().min(patience)
+    }
+
+    /// Refuses a wait of `wait` that the call's deadline or patience does not allow.
+    pub fn allow_wait(&self, wait: Duration) -> Result<(), LlmError> {
+        if wait <= self.longest_wait() {
+            return Ok(());
+        }
+        Err(LlmError::new(
+            ErrorKind::Unsent,
+            "the wait is longer than the call's deadline or patience allows",
+        )
+        .with_retry_after(wait))
+    }
+
+    /// The error of a call whose deadline has passed.
+    pub fn deadline_error() -> LlmError {
+        LlmError::new(
+            ErrorKind::Timeout(TimeoutClock::Total),
+            "the call's deadline has passed",
+        )
+    }
+}
+
+/// `at + after`, or a moment some thirty years on where that cannot be told.
+pub(crate) fn saturating_add(at: Instant, after: Duration) -> Instant {
+    at.checked_add(after)
+        .unwrap_or_else(|| at + Duration::from_secs(30 * 365 * 24 * 3600))
+}

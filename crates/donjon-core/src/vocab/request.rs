@@ -1,0 +1,320 @@
+//! The request: what is asked, of which model, by whom, and how.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
+
+use super::{
+    call::{Call, Priority},
+    chat::Chat,
+    embed::Embed,
+    identity::Identity,
+    message::Message,
+    wire::{Dialect, Wire},
+};
+use crate::error::{ErrorKind, LlmError};
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Operation {
+    /// A chat completion.
+    Chat,
+    /// Embeddings.
+    Embed,
+}
+
+impl Operation {
+    /// The word for it in spans and metrics (`gen_ai.operation.name`).
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Embed => "embeddings",
+        }
+    }
+}
+
+/// What is asked: immutable once it is in a request, and shared by every clone of it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Prompt {
+    /// For a chat completion.
+    Chat(Chat),
+    /// For embeddings.
+    Embed(Embed),
+}
+
+/// How the answer is to come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Delivery {
+    /// Whole.
+    #[default]
+    Unary,
+    /// Chunk by chunk.
+    Stream {
+        /// Whether the caller asked to be told the usage at the end.
+        usage: bool,
+    },
+}
+
+/// One request to a language model.
+///
+/// Cloning costs a few reference counts whatever the size of the prompt, and changing the model
+/// copies no prompt.
+///
+/// ```
+/// use donjon_core::{LlmRequest, Message};
+///
+/// let request = LlmRequest::chat("gpt-4o-mini", [Message::user("What is a donjon?")]);
+/// let elsewhere = request.clone().with_model("llama-3.3-70b");
+/// assert_eq!(&*elsewhere.model, "llama-3.3-70b");
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LlmRequest {
+    /// The model that is asked; a target may map it to its own.
+    pub model: Arc<str>,
+    /// What is asked.
+    pub prompt: Arc<Prompt>,
+    /// On whose behalf.
+    pub identity: Arc<Identity>,
+    /// How the answer is to come.
+    pub delivery: Delivery,
+    /// What belongs to this call alone.
+    pub call: Call,
+}
+
+impl LlmRequest {
+    /// Asks `model` with `prompt`, for a whole answer.
+    pub fn new(model: impl Into<Arc<str>>, prompt: impl Into<Arc<Prompt>>) -> Self {
+        Self {
+            model: model.into(),
+            prompt: prompt.into(),
+            identity: Identity::anonymous(),
+            delivery: Delivery::Unary,
+            call: Call::default(),
+        }
+    }
+
+    /// Asks `model` to continue a conversation.
+    pub fn chat(model: impl Into<Arc<str>>, messages: impl IntoIterator<Item = Message>) -> Self {
+        Self::new(model, Prompt::Chat(Chat::new(messages)))
+    }
+
+    /// Asks `model` for an embedding of each text.
+    pub fn embed<T: Into<Box<str>>>(
+        model: impl Into<Arc<str>>,
+        texts: impl IntoIterator<Item = T>,
+    ) -> Self {
+        Self::new(model, Prompt::Embed(Embed::new(texts)))
+    }
+
+    /// Reads the body of an OpenAI chat completion request, and keeps it as it came.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidRequest`], which says what is wrong and where.
+    pub fn from_openai_chat(json: impl Into<Bytes>) -> Result<Self, LlmError> {
+        let json = json.into();
+        let mut chat: Chat = serde_json::from_slice(&json).map_err(|e| invalid(&e))?;
+        #[derive(Deserialize)]
+        struct StreamOptions {
+            #[serde(default)]
+            include_usage: Option<bool>,
+        }
+        let model: Option<Arc<str>> = chat.extra.take("model")?;
+        let model = model.ok_or_else(|| LlmError::invalid_field("model", "is missing"))?;
+        let stream: Option<Option<bool>> = chat.extra.take("stream")?;
+        let options: Option<Option<StreamOptions>> = chat.extra.take("stream_options")?;
+        let options = options.flatten();
+        let usage = options.and_then(|o| o.include_usage).unwrap_or(false);
+        chat.wire = Some(Wire::new(Dialect::OpenAi, json));
+        let mut request = Self::new(model, Prompt::Chat(chat));
+        if stream.flatten() == Some(true) {
+            request.delivery = Delivery::Stream { usage };
+        }
+        Ok(request)
+    }
+
+    /// The JSON body of an OpenAI chat completion request, `None` for another operation.
+    ///
+    /// What came from an OpenAI body goes out as it came, but for the model and the delivery.
+    pub fn to_openai_chat(&self) -> Option<Bytes> {
+        let Prompt::Chat(chat) = &*self.prompt else {
+            return None;
+        };
+        let body = Body {
+            model: &self.model,
+            delivery: self.delivery,
+            chat,
+        };
+        serde_json::to_vec(&body).ok().map(Bytes::from)
+    }
+
+    /// What it asks for.
+    pub fn operation(&self) -> Operation {
+        match &*self.prompt {
+            Prompt::Chat(_) => Operation::Chat,
+            Prompt::Embed(_) => Operation::Embed,
+        }
+    }
+
+    /// The prompt, if it asks for a chat completion.
+    pub fn as_chat(&self) -> Option<&Chat> {
+        match &*self.prompt {
+            Prompt::Chat(chat) => Some(chat),
+            Prompt::Embed(_) => None,
+        }
+    }
+
+    /// The prompt to be changed, if it asks for a chat completion: copied if it is shared, and no
+    /// longer passed on as it came.
+    pub fn edit_chat(&mut self) -> Option<&mut Chat> {
+        match Arc::make_mut(&mut self.prompt) {
+            Prompt::Chat(chat) => {
+                chat.wire = None;
+                Some(chat)
+            }
+            Prompt::Embed(_) => None,
+        }
+    }
+
+    /// How many choices the answer must have.
+    pub fn choices(&self) -> u32 {
+        self.as_chat().map_or(1, Chat::choices)
+    }
+
+    /// Whether the answer is to come chunk by chunk.
+    pub fn is_stream(&self) -> bool {
+        matches!(self.delivery, Delivery::Stream { .. })
+    }
+
+    /// Asks another model; copies no prompt.
+    #[must_use]
+    pub fn with_model(mut self, model: impl Into<Arc<str>>) -> Self {
+        self.model = model.into();
+        self
+    }
+
+    /// Asks for the answer chunk by chunk.
+    #[must_use]
+    pub fn streamed(mut self) -> Self {
+        self.delivery = Delivery::Stream { usage: true };
+        self
+    }
+
+    /// Says on whose behalf it is made.
+    #[must_use]
+    pub fn on_behalf_of(mut self, identity: impl Into<Arc<Identity>>) -> Self {
+        self.identity = identity.into();
+        self
+    }
+
+    /// Says how long the call may take from its beginning.
+    #[must_use]
+    pub fn with_timeout(mut self, within: Duration) -> Self {
+        self.call.set_timeout(within);
+        self
+    }
+
+    /// Says how urgent it is.
+    #[must_use]
+    pub fn with_priority(mut self, priority: Priority) -> Self {
+        self.call.priority = priority;
+        self
+    }
+}
+
+impl From<Chat> for Prompt {
+    fn from(chat: Chat) -> Self {
+        Self::Chat(chat)
+    }
+}
+
+impl From<Embed> for Prompt {
+    fn from(embed: Embed) -> Self {
+        Self::Embed(embed)
+    }
+}
+
+fn invalid(error: &serde_json::Error) -> LlmError {
+    LlmError::new(ErrorKind::InvalidRequest, error.to_string())
+}
+
+/// The body of a chat request.
+struct Body<'a> {
+    model: &'a str,
+    delivery: Delivery,
+    chat: &'a Chat,
+}
+
+impl Serialize for Body<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct StreamOptions {
+            include_usage: bool,
+        }
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("model", self.model)?;
+        if let Delivery::Stream { usage } = self.delivery {
+            map.serialize_entry("stream", &true)?;
+            if usage {
+                map.serialize_entry(
+                    "stream_options",
+                    &StreamOptions {
+                        include_usage: true,
+                    },
+                )?;
+            }
+        }
+        let wire = self.chat.wire.as_ref();
+        match wire.and_then(|wire| wire.in_dialect(Dialect::OpenAi)) {
+            Some(json) => {
+                serde_json::from_slice::<Members<'_>>(json)
+                    .map_err(serde::ser::Error::custom)?
+                    .write(&mut map)?;
+            }
+            None => self.chat.write_members(&mut map)?,
+        }
+        map.end()
+    }
+}
+
+/// The members of a JSON object, borrowed.
+struct Members<'a>(Vec<(super::json::Key<'a>, &'a serde_json::value::RawValue)>);
+
+impl Members<'_> {
+    fn write<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        for (super::json::Key(key), value) in &self.0 {
+            if !["model", "stream", "stream_options"].contains(&&**key) {
+                map.serialize_entry(&**key, value)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> serde::de::Visitor<'de> for Fields {
+            type Value = Members<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> Result<Members<'de>, A::Error> {
+                let mut members = Vec::with_capacity(16);
+                while let Some(entry) = map.next_entry()? {
+                    members.push(entry);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
+}

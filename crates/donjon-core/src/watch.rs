@@ -1,0 +1,100 @@
+//! Owning what a layer holds for a call, from admission to the end.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{self, Poll},
+};
+
+use pin_project_lite::pin_project;
+
+use crate::{
+    error::LlmError,
+    observe::{Context, End, Observer, Outcome},
+    vocab::{Call, LlmResponse},
+};
+
+/// Owns `observer` for a call whose `future` is about to be polled: it hears the future's error, or
+/// its being dropped, or moves onto the response and hears every chunk and the end there.
+///
+/// Nothing is allocated for a call that is answered whole.
+pub fn watch<F, O: Observer>(call: &Call, future: F, observer: O) -> Watch<F, O> {
+    Watch::in_context(Context::of(call), future, observer)
+}
+
+impl<F, O: Observer> Watch<F, O> {
+    pub(crate) fn in_context(context: Context, future: F, observer: O) -> Self {
+        Self {
+            future,
+            observer: Some(observer),
+            context,
+        }
+    }
+}
+
+pin_project! {
+    /// The future of [`watch`].
+    pub struct Watch<F, O>
+    where
+        O: Observer,
+    {
+        #[pin]
+        future: F,
+        observer: Option<O>,
+        context: Context,
+    }
+
+    impl<F, O> PinnedDrop for Watch<F, O>
+    where
+        O: Observer,
+    {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            if let Some(mut observer) = this.observer.take() {
+                this.context
+                    .tell_drop(|outcome| observer.end(&End::without_answer(outcome)));
+            }
+        }
+    }
+}
+
+impl<F, O, E> Future for Watch<F, O>
+where
+    F: Future<Output = Result<LlmResponse, E>>,
+    E: Into<LlmError>,
+    O: Observer,
+{
+    type Output = Result<LlmResponse, LlmError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let result = match this.future.poll(cx) {
+            Poll::Pending => {
+                this.context.waits();
+                return Poll::Pending;
+            }
+            Poll::Ready(result) => result,
+        };
+        let observer = this.observer.take();
+        Poll::Ready(match (result, observer) {
+            (Ok(response), Some(observer)) => {
+                Ok(response.observe_in(observer, std::mem::take(this.context)))
+            }
+            (Err(error), Some(mut observer)) => {
+                let error = error.into();
+                observer.end(&End::without_answer(Outcome::Failure(&error)));
+                Err(error)
+            }
+            (result, None) => result.map_err(Into::into),
+        })
+    }
+}
+
+impl<F: fmt::Debug, O: Observer> fmt::Debug for Watch<F, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch")
+            .field("future", &self.future)
+            .field("ended", &self.observer.is_none())
+            .finish_non_exhaustive()
+    }
+}
