@@ -36,10 +36,11 @@ impl<T: Clone> Events<T> {
 
     /// Tells of an event, which is made only if somebody listens. Never call it under a lock.
     pub fn tell(&self, event: impl FnOnce() -> T) {
-        if let Some(sender) = self.shared.sender.get() {
-            if sender.receiver_count() > 0 && sender.send(event()).is_ok() {
-                self.shared.told.fetch_add(1, Relaxed);
-            }
+        if let Some(sender) = self.shared.sender.get()
+            && sender.receiver_count() > 0
+            && sender.send(event()).is_ok()
+        {
+            self.shared.told.fetch_add(1, Relaxed);
         }
     }
 

@@ -23,8 +23,10 @@ use crate::{
 /// * An `Err` item ends the call at once: observers hear it, and the stream yields nothing more.
 /// * Dropped before it is complete it was cancelled; afterwards it has succeeded.
 pub struct ResponseStream {
-    state: Pin<Box<State<dyn Stream<Item = Result<Chunk, LlmError>> + Send>>>,
+    state: Pin<Box<State<DynStream>>>,
 }
+
+type DynStream = dyn Stream<Item = Result<Chunk, LlmError>> + Send;
 
 pin_project! {
     struct State<S: ?Sized> {
@@ -94,7 +96,7 @@ impl Stream for ResponseStream {
                 for watcher in &mut this.watchers.list {
                     watcher.observer.chunk(&chunk);
                 }
-                return Poll::Ready(Some(Ok(chunk)));
+                Poll::Ready(Some(Ok(chunk)))
             }
             Some(Err(_)) | None if progress.is_complete() => {
                 this.watchers.end(progress, Outcome::Success);

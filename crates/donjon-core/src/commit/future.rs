@@ -206,10 +206,10 @@ impl Held {
             chunks,
             ..
         } = self;
-        if let Some(model) = chunks.iter().find_map(|chunk| chunk.model.clone()) {
-            if !model.is_empty() {
-                head.model = model;
-            }
+        if let Some(model) = chunks.iter().find_map(|chunk| chunk.model.clone())
+            && !model.is_empty()
+        {
+            head.model = model;
         }
         if head.id.is_none() {
             head.id = chunks.iter().find_map(|chunk| chunk.id.clone());

@@ -214,6 +214,11 @@ impl AttemptRef {
         self.slot().read(self.index)
     }
 
+    /// The target that is asked, once that is said.
+    pub fn target(&self) -> Option<&Arc<str>> {
+        self.slot().target.get()
+    }
+
     /// Claims it for sending; false if it was claimed before.
     pub(crate) fn claim(&self) -> bool {
         !self.slot().claimed.swap(true, AcqRel)

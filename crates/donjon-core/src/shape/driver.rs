@@ -66,7 +66,6 @@ pin_project! {
 
 pin_project! {
     #[project = StateProj]
-    #[expect(clippy::large_enum_variant, reason = "boxing would allocate for every call")]
     enum State<F> {
         Readying { request: Option<LlmRequest> },
         Called { #[pin] future: F },

@@ -30,10 +30,6 @@ pub trait Shortcut {
 
 /// What a lookup found.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "boxing would allocate for every hit"
-)]
 pub enum Lookup<L> {
     /// The answer.
     Hit(LlmResponse),

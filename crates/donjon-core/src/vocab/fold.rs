@@ -46,14 +46,14 @@ impl Fold {
         whole.created = whole.created.or(chunk.created);
         whole.usage = chunk.usage.or(whole.usage);
         // What has no field is alike in all chunks of a stream, and told once more at its end.
-        if first || chunk.finishes() {
-            if let Some(json) = chunk.wire(Dialect::OpenAi) {
-                let members: Extra = serde_json::from_slice(json).unwrap_or_default();
-                for (name, value) in members.iter() {
-                    let known = ["id", "object", "created", "model", "choices", "usage"];
-                    if !known.contains(&name) && name != "obfuscation" {
-                        whole.extra.insert(name, value.to_owned());
-                    }
+        if (first || chunk.finishes())
+            && let Some(json) = chunk.wire(Dialect::OpenAi)
+        {
+            let members: Extra = serde_json::from_slice(json).unwrap_or_default();
+            for (name, value) in members.iter() {
+                let known = ["id", "object", "created", "model", "choices", "usage"];
+                if !known.contains(&name) && name != "obfuscation" {
+                    whole.extra.insert(name, value.to_owned());
                 }
             }
         }

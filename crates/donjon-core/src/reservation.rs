@@ -1,0 +1,241 @@
+//! Reserving what a call may use, and settling with what it did use.
+
+use std::fmt;
+
+use crate::{
+    error::ErrorKind,
+    ledger::AttemptRef,
+    observe::{End, Observer, Outcome},
+    vocab::{Call, Chunk, Estimate, Head, Origin, Usage},
+};
+
+/// What a reservation is settled with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Settlement {
+    /// Nothing was used: the call was never sent, was refused, or was answered from elsewhere.
+    Nothing,
+    /// What the provider says was used.
+    Actual(Usage),
+    /// What must have been used as far as anybody can tell: the prompt, and what was streamed.
+    Estimated(Usage),
+}
+
+impl Settlement {
+    /// The tokens used; none for [`Nothing`](Self::Nothing).
+    pub fn usage(&self) -> Usage {
+        match self {
+            Self::Nothing => Usage::default(),
+            Self::Actual(usage) | Self::Estimated(usage) => *usage,
+        }
+    }
+}
+
+/// What stands behind a reservation: a limit, a budget.
+pub trait Account: Send + 'static {
+    /// Gives back what was reserved and books what was used. Called exactly once.
+    fn settle(self, settlement: Settlement);
+}
+
+/// A reservation: an [`Observer`] that settles its account exactly once, at the end of the call or
+/// when it is dropped.
+pub struct Reservation<A: Account> {
+    account: Option<A>,
+    estimate: Estimate,
+    tokens_per_byte: f32,
+    attempt: Option<AttemptRef>,
+    origin: Origin,
+    committed: bool,
+    usage: Option<Usage>,
+    streamed_bytes: u64,
+}
+
+impl<A: Account> Reservation<A> {
+    /// Holds `account` for `call`, whose use is estimated from [`Call::estimate`] and a quarter of
+    /// a token for each byte of answer until the provider says better.
+    pub fn new(call: &Call, account: A) -> Self {
+        Self {
+            account: Some(account),
+            estimate: call.estimate.unwrap_or_default(),
+            tokens_per_byte: 0.25,
+            attempt: call.attempt().cloned(),
+            origin: Origin::Upstream,
+            committed: false,
+            usage: None,
+            streamed_bytes: 0,
+        }
+    }
+
+    /// Sets how many tokens of this model a byte of its answer makes; default 0.25.
+    #[must_use]
+    pub fn tokens_per_byte(mut self, tokens: f32) -> Self {
+        self.tokens_per_byte = tokens;
+        self
+    }
+
+    fn settle(&mut self, settlement: impl FnOnce(&Self) -> Settlement) {
+        let settlement = settlement(self);
+        if let Some(account) = self.account.take() {
+            account.settle(settlement);
+        }
+    }
+
+    fn best_known(&self) -> Settlement {
+        if self.origin != Origin::Upstream {
+            return Settlement::Nothing;
+        }
+        if let Some(usage) = self.usage {
+            return Settlement::Actual(usage);
+        }
+        let unsent = self.attempt.as_ref().is_some_and(|a| !a.was_sent());
+        if unsent && !self.committed {
+            return Settlement::Nothing;
+        }
+        Settlement::Estimated(Usage::new(
+            self.estimate.input,
+            scale(self.streamed_bytes, self.tokens_per_byte),
+        ))
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "an estimate; `as` saturates"
+)]
+fn scale(bytes: u64, tokens_per_byte: f32) -> u64 {
+    (bytes as f64 * f64::from(tokens_per_byte)).ceil() as u64
+}
+
+impl<A: Account> Observer for Reservation<A> {
+    fn committed(&mut self, head: &Head) {
+        self.origin = head.origin;
+        self.committed = true;
+    }
+
+    fn chunk(&mut self, chunk: &Chunk) {
+        self.streamed_bytes += chunk.bytes() as u64;
+        if chunk.usage.is_some() {
+            self.usage = chunk.usage;
+        }
+    }
+
+    fn end(&mut self, end: &End<'_>) {
+        if end.usage.is_some() {
+            self.usage = end.usage.copied();
+        }
+        self.settle(|this| match end.outcome {
+            // A provider that answers with an error charges nothing; one that was waited for in
+            // vain may have worked all the while.
+            Outcome::Failure(error)
+                if !this.committed && !matches!(error.kind(), ErrorKind::Timeout(_)) =>
+            {
+                Settlement::Nothing
+            }
+            _ => this.best_known(),
+        });
+    }
+}
+
+impl<A: Account> Drop for Reservation<A> {
+    fn drop(&mut self) {
+        self.settle(Self::best_known);
+    }
+}
+
+impl<A: Account> fmt::Debug for Reservation<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reservation")
+            .field("estimate", &self.estimate)
+            .field("settled", &self.account.is_none())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+    use crate::{ChatCompletion, LlmError, LlmRequest, LlmResponse};
+
+    struct Book(Sender<Settlement>);
+
+    impl Account for Book {
+        fn settle(self, settlement: Settlement) {
+            self.0.send(settlement).expect("the test listens");
+        }
+    }
+
+    fn reserve(sent: bool) -> (Reservation<Book>, Receiver<Settlement>) {
+        let mut request = LlmRequest::chat("m", []);
+        request.call.estimate = Some(Estimate::new(100, 50));
+        let attempt = request.call.dispatch();
+        if sent {
+            attempt.stamp_sent();
+        }
+        let (sender, book) = channel();
+        (Reservation::new(&request.call, Book(sender)), book)
+    }
+
+    fn failure(reservation: &mut Reservation<Book>, kind: ErrorKind) {
+        let error = LlmError::new(kind, "");
+        reservation.end(&End::without_answer(Outcome::Failure(&error)));
+    }
+
+    #[test]
+    fn a_call_that_was_never_sent_is_refunded_in_full() {
+        let (reservation, book) = reserve(false);
+        drop(reservation);
+        assert_eq!(book.try_iter().collect::<Vec<_>>(), [Settlement::Nothing]);
+    }
+
+    #[test]
+    fn a_dropped_one_settles_once_with_the_prompt_and_what_was_streamed() {
+        let (mut reservation, book) = reserve(true);
+        reservation.chunk(&Chunk::text("12345"));
+        drop(reservation);
+        let expected = Settlement::Estimated(Usage::new(100, 2));
+        assert_eq!(book.try_iter().collect::<Vec<_>>(), [expected]);
+    }
+
+    #[tokio::test]
+    async fn the_providers_figure_counts() {
+        let (reservation, book) = reserve(true);
+        let mut completion = ChatCompletion::text("m", "hi");
+        completion.usage = Some(Usage::new(7, 1));
+        let response = LlmResponse::complete(Head::new("m"), completion).observe(reservation);
+        let expected = Settlement::Actual(Usage::new(7, 1));
+        assert_eq!(book.try_iter().collect::<Vec<_>>(), [expected]);
+        drop(response);
+    }
+
+    #[tokio::test]
+    async fn an_answer_from_a_cache_is_never_billed() {
+        let (reservation, book) = reserve(true);
+        let mut head = Head::new("m");
+        head.origin = Origin::Cache;
+        let mut completion = ChatCompletion::text("m", "hi");
+        completion.usage = Some(Usage::new(7, 1));
+        let _response = LlmResponse::complete(head, completion).observe(reservation);
+        assert_eq!(book.try_iter().collect::<Vec<_>>(), [Settlement::Nothing]);
+    }
+
+    #[test]
+    fn a_refusal_is_free_and_a_timeout_is_not() {
+        let (mut reservation, book) = reserve(true);
+        failure(&mut reservation, ErrorKind::RateLimited);
+        drop(reservation);
+        assert_eq!(book.try_iter().collect::<Vec<_>>(), [Settlement::Nothing]);
+
+        let (mut reservation, book) = reserve(true);
+        failure(
+            &mut reservation,
+            ErrorKind::Timeout(crate::TimeoutClock::FirstToken),
+        );
+        drop(reservation);
+        let expected = Settlement::Estimated(Usage::new(100, 0));
+        assert_eq!(book.try_iter().collect::<Vec<_>>(), [expected]);
+    }
+}
