@@ -1,0 +1,35 @@
+//! One table, one row a layer: nanoseconds and allocations for each call and chunk, beside the nearest peers, in one run.
+//!
+//! `cargo bench -p donjon-benches --bench layers -- [--rounds N] [PART-OF-A-NAME …]`; leaves are always measured. Run without
+//! `--bench` (as `cargo test --benches` does) it takes one round, to show that every row works.
+#![expect(clippy::print_stdout, reason = "a program that prints its figures")]
+
+mod donjon;
+mod leaf;
+mod liter_llm_rows;
+mod tower_resilience_rows;
+mod tower_rows;
+
+use donjon_benches::alloc::Counting;
+use donjon_benches::args::Args;
+use donjon_benches::{meter, report};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn main() -> Result<(), String> {
+    let args = Args::from_env(&["bench"])?;
+    let rounds = args.or("rounds", if args.flag("bench") { 100 } else { 1 })?;
+    let mut rows = Vec::new();
+    rows.extend(donjon::rows());
+    rows.extend(tower_rows::rows());
+    rows.extend(tower_resilience_rows::rows());
+    rows.extend(liter_llm_rows::rows());
+    if !args.words().is_empty() {
+        rows.retain(|row| {
+            row.is_leaf() || args.words().iter().any(|part| row.name().contains(part))
+        });
+    }
+    println!("{}", report::layers(&meter::measure(rows, rounds)));
+    Ok(())
+}

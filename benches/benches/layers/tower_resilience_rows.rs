@@ -1,0 +1,76 @@
+//! tower-resilience, its layers in their default modes with limits that are never reached.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use donjon_benches::meter::Row;
+use tower::Layer;
+use tower_resilience::bulkhead::BulkheadLayer;
+use tower_resilience::circuitbreaker::CircuitBreakerLayer;
+use tower_resilience::ratelimiter::RateLimiterLayer;
+use tower_resilience::retry::RetryLayer;
+use tower_resilience::timelimiter::{FixedTimeout, TimeLimiterLayer};
+
+use crate::leaf::{PlainRequest, PlainResponse, plain, plain_request};
+use crate::tower_rows::LEAF;
+
+pub(crate) fn rows() -> Vec<Row> {
+    vec![
+        Row::above(LEAF, "tower-resilience time limiter").unary(
+            |pending| time_limiter().layer(plain(pending)),
+            plain_request,
+        ),
+        Row::above(LEAF, "tower-resilience retry").unary(
+            |pending| retry::<Infallible>().layer(plain(pending)),
+            plain_request,
+        ),
+        Row::above(LEAF, "tower-resilience bulkhead")
+            .unary(|pending| bulkhead().layer(plain(pending)), plain_request),
+        Row::above(LEAF, "tower-resilience circuit breaker").unary(
+            |pending| circuit_breaker().layer(plain(pending)),
+            plain_request,
+        ),
+        Row::above(LEAF, "tower-resilience rate limiter").unary(
+            |pending| rate_limiter().layer(plain(pending)),
+            plain_request,
+        ),
+        Row::above(LEAF, "tower-resilience, these five stacked").unary(
+            |pending| {
+                let limited = rate_limiter().layer(bulkhead().layer(plain(pending)));
+                time_limiter().layer(retry().layer(circuit_breaker().layer(limited)))
+            },
+            plain_request,
+        ),
+    ]
+}
+
+fn time_limiter() -> TimeLimiterLayer<FixedTimeout> {
+    TimeLimiterLayer::builder()
+        .timeout_duration(Duration::from_secs(3_600))
+        .build()
+}
+
+fn retry<E: Send + 'static>() -> RetryLayer<PlainRequest, PlainResponse, E> {
+    RetryLayer::builder().max_attempts(3).build()
+}
+
+fn bulkhead() -> BulkheadLayer {
+    BulkheadLayer::builder()
+        .max_concurrent_calls(1_024)
+        .build()
+        .expect("the limit is above zero")
+}
+
+fn circuit_breaker() -> CircuitBreakerLayer {
+    CircuitBreakerLayer::builder()
+        .build()
+        .expect("the defaults are valid")
+}
+
+fn rate_limiter() -> RateLimiterLayer {
+    RateLimiterLayer::builder()
+        .limit_for_period(1_000_000_000)
+        .refresh_period(Duration::from_secs(1))
+        .build()
+        .expect("limit and period are above zero")
+}
