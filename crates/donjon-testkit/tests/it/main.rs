@@ -1,0 +1,3 @@
+//! The testkit, tested from the outside.
+
+mod upstream;
