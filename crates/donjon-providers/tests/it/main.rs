@@ -1,0 +1,4 @@
+//! Integration tests, in one binary.
+
+#[cfg(feature = "hyper-client")]
+mod transport;
