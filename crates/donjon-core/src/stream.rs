@@ -57,15 +57,15 @@ impl ResponseStream {
         self.state.progress.choices
     }
 
-    /// Puts `map` of this stream in its place. The observers attached so far go on hearing the
+    /// Puts `wrap` of this stream in its place. The observers attached so far go on hearing the
     /// stream as it stood before; those attached from now on hear the new one.
     #[must_use]
-    pub fn map<S>(self, map: impl FnOnce(Self) -> S) -> Self
+    pub fn wrap<S>(self, wrap: impl FnOnce(Self) -> S) -> Self
     where
         S: Stream<Item = Result<Chunk, LlmError>> + Send + 'static,
     {
         let choices = self.choices();
-        Self::new(choices, map(self))
+        Self::new(choices, wrap(self))
     }
 
     pub(crate) fn attach(&mut self, mut observer: Box<dyn Observer>, mut context: Context) {

@@ -214,7 +214,7 @@ impl Held {
         if head.id.is_none() {
             head.id = chunks.iter().find_map(|chunk| chunk.id.clone());
         }
-        let mut stream = stream.map(|rest| Replay { chunks, rest });
+        let mut stream = stream.wrap(|rest| Replay { chunks, rest });
         stream.attach(Box::new(Stamp(attempt.clone())), Context::now());
         LlmResponse::stream(head, stream)
     }

@@ -143,7 +143,7 @@ impl Chat {
         entry(map, "seed", seed.as_ref())?;
         entry(map, "response_format", response_format.as_ref())?;
         entry(map, "reasoning_effort", reasoning_effort.as_ref())?;
-        extra.write(map)
+        extra.write_but(map, super::request::STREAM_OPTIONS)
     }
 }
 

@@ -85,7 +85,16 @@ impl Extra {
     }
 
     pub(crate) fn write<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
-        for (key, value) in &self.fields {
+        self.write_but(map, "")
+    }
+
+    /// Writes all but the member `name`.
+    pub(crate) fn write_but<M: SerializeMap>(
+        &self,
+        map: &mut M,
+        name: &str,
+    ) -> Result<(), M::Error> {
+        for (key, value) in self.fields.iter().filter(|(key, _)| &**key != name) {
             map.serialize_entry(&**key, &**value)?;
         }
         Ok(())

@@ -4,12 +4,14 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
+use serde_json::value::to_raw_value;
 
 use super::{
     call::{Call, Priority},
     chat::Chat,
     embed::Embed,
     identity::Identity,
+    json::Extra,
     message::Message,
     wire::{Dialect, Wire},
 };
@@ -119,17 +121,21 @@ impl LlmRequest {
     pub fn from_openai_chat(json: impl Into<Bytes>) -> Result<Self, LlmError> {
         let json = json.into();
         let mut chat: Chat = serde_json::from_slice(&json).map_err(|e| invalid(&e))?;
-        #[derive(Deserialize)]
-        struct StreamOptions {
-            #[serde(default)]
-            include_usage: Option<bool>,
-        }
         let model: Option<Arc<str>> = chat.extra.take("model")?;
         let model = model.ok_or_else(|| LlmError::invalid_field("model", "is missing"))?;
         let stream: Option<Option<bool>> = chat.extra.take("stream")?;
-        let options: Option<Option<StreamOptions>> = chat.extra.take("stream_options")?;
-        let options = options.flatten();
-        let usage = options.and_then(|o| o.include_usage).unwrap_or(false);
+        let options: Option<Option<Extra>> = chat.extra.take(STREAM_OPTIONS)?;
+        let mut usage = false;
+        if let Some(mut options) = options.flatten() {
+            let asked: Option<Option<bool>> = options.take("include_usage")?;
+            usage = asked.flatten().unwrap_or(false);
+            // Whatever else it says is passed on.
+            if !options.is_empty()
+                && let Ok(rest) = to_raw_value(&options)
+            {
+                chat.extra.insert(STREAM_OPTIONS, rest);
+            }
+        }
         chat.wire = Some(Wire::new(Dialect::OpenAi, json));
         let mut request = Self::new(model, Prompt::Chat(chat));
         if stream.flatten() == Some(true) {
@@ -239,6 +245,9 @@ impl From<Embed> for Prompt {
     }
 }
 
+/// Told by the delivery, and so written apart from the prompt.
+pub(super) const STREAM_OPTIONS: &str = "stream_options";
+
 fn invalid(error: &serde_json::Error) -> LlmError {
     LlmError::new(ErrorKind::InvalidRequest, error.to_string())
 }
@@ -252,21 +261,17 @@ struct Body<'a> {
 
 impl Serialize for Body<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct StreamOptions {
-            include_usage: bool,
-        }
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("model", self.model)?;
         if let Delivery::Stream { usage } = self.delivery {
             map.serialize_entry("stream", &true)?;
+            let mut options: Extra = self.chat.extra.read(STREAM_OPTIONS).unwrap_or_default();
             if usage {
-                map.serialize_entry(
-                    "stream_options",
-                    &StreamOptions {
-                        include_usage: true,
-                    },
-                )?;
+                let yes = to_raw_value(&true).map_err(serde::ser::Error::custom)?;
+                options.insert("include_usage", yes);
+            }
+            if !options.is_empty() {
+                map.serialize_entry(STREAM_OPTIONS, &options)?;
             }
         }
         let wire = self.chat.wire.as_ref();
@@ -288,7 +293,7 @@ struct Members<'a>(Vec<(super::json::Key<'a>, &'a serde_json::value::RawValue)>)
 impl Members<'_> {
     fn write<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
         for (super::json::Key(key), value) in &self.0 {
-            if !["model", "stream", "stream_options"].contains(&&**key) {
+            if !["model", "stream", STREAM_OPTIONS].contains(&&**key) {
                 map.serialize_entry(&**key, value)?;
             }
         }

@@ -1,0 +1,117 @@
+//! One account of attempts for a call.
+
+use std::time::Duration;
+
+use donjon_core::{AttemptCause, ErrorKind, LlmError, LlmRequest};
+
+#[tokio::test]
+async fn a_template_gives_independent_calls() {
+    let template = LlmRequest::chat("m", []).with_timeout(Duration::from_secs(1));
+    let mut calls: Vec<_> = (0..1000).map(|_| template.clone()).collect();
+    for call in &mut calls {
+        call.call.claim_attempt(AttemptCause::First).stamp_sent();
+        assert_eq!(call.call.begin().sent(), 1);
+    }
+    assert!(template.call.ledger().is_none());
+}
+
+#[tokio::test]
+async fn a_clone_of_a_call_that_began_shares_its_ledger() {
+    let mut request = LlmRequest::chat("m", []);
+    request.call.begin();
+    let mut again = request.clone();
+    again.call.open_attempt(AttemptCause::Retry).stamp_sent();
+    assert_eq!(request.call.ledger().map(|l| l.sent()), Some(1));
+}
+
+#[tokio::test]
+async fn an_open_attempt_is_claimed_once_and_later_ones_follow_it() {
+    let mut request = LlmRequest::chat("m", []);
+    let opened = request.call.open_attempt(AttemptCause::Failover).index();
+    let claimed = request.call.claim_attempt(AttemptCause::Retry).index();
+    assert_eq!(opened, claimed, "the first try uses what failover opened");
+    let next = request.call.claim_attempt(AttemptCause::Retry).read();
+    assert_eq!((next.index, next.parent), (1, Some(0)));
+    assert_eq!(next.cause, AttemptCause::Retry);
+    assert_eq!(
+        request.call.dispatch().index(),
+        1,
+        "the leaf sends under it"
+    );
+}
+
+#[tokio::test]
+async fn many_attempts_find_their_places() {
+    let mut request = LlmRequest::chat("m", []);
+    for index in 0..40 {
+        let attempt = request.call.open_attempt(AttemptCause::Retry);
+        attempt.fail(&LlmError::new(ErrorKind::ServerError, index.to_string()));
+    }
+    let ledger = request.call.begin();
+    let errors: Vec<_> = ledger.attempts().filter_map(|a| a.error).collect();
+    assert_eq!(errors.len(), 40);
+    assert_eq!(errors[39].message(), "39");
+    assert_eq!(ledger.sent(), 40);
+}
+
+#[tokio::test]
+async fn one_attempt_is_reserved_for_each_untried_target() {
+    let mut request = LlmRequest::chat("m", []);
+    let ledger = request.call.begin().clone();
+    ledger.set_targets(4);
+    let mut asked = Vec::new();
+    // Four targets, three attempts each; the call may make six.
+    for target in 0..4 {
+        ledger.set_untried(3 - target);
+        for attempt in 0..3 {
+            if attempt > 0 && !ledger.may_retry(3) {
+                break;
+            }
+            request.call.open_attempt(AttemptCause::Retry).stamp_sent();
+            asked.push(target);
+        }
+    }
+    assert_eq!(asked, [0, 0, 0, 1, 2, 3]);
+    assert_eq!(ledger.sent(), 6);
+}
+
+#[tokio::test]
+async fn the_lowest_cap_holds() {
+    let mut request = LlmRequest::chat("m", []);
+    let ledger = request.call.begin().clone();
+    ledger.limit_attempts(5);
+    ledger.limit_attempts(2);
+    ledger.limit_attempts(9);
+    request.call.open_attempt(AttemptCause::First).stamp_sent();
+    assert!(ledger.may_retry(100));
+    request.call.open_attempt(AttemptCause::Retry).stamp_sent();
+    assert!(!ledger.may_retry(100) && !ledger.may_fail_over());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_starts_with_the_call_and_the_earliest_holds() {
+    let mut request = LlmRequest::chat("m", []).with_timeout(Duration::from_secs(10));
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!(request.call.deadline(), None, "a template has none");
+    request.call.begin();
+    assert_eq!(request.call.time_left(), Duration::from_secs(10));
+    request.call.set_timeout(Duration::from_secs(20));
+    assert_eq!(request.call.time_left(), Duration::from_secs(10));
+    request.call.set_timeout(Duration::from_secs(4));
+    assert_eq!(request.call.time_left(), Duration::from_secs(4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn patience_bounds_a_wait_only_while_a_target_is_untried() {
+    let mut request = LlmRequest::chat("m", []).with_timeout(Duration::from_secs(60));
+    request.call.patience = Some(Duration::from_secs(2));
+    let ledger = request.call.begin().clone();
+    ledger.set_targets(2);
+    let refused = request.call.allow_wait(Duration::from_secs(30));
+    let refused = refused.expect_err("another target is untried");
+    assert_eq!(refused.kind(), ErrorKind::Unsent);
+    assert_eq!(refused.retry_after(), Some(Duration::from_secs(30)));
+    ledger.set_untried(0);
+    assert!(request.call.allow_wait(Duration::from_secs(30)).is_ok());
+    assert!(request.call.allow_wait(Duration::from_secs(61)).is_err());
+}
