@@ -78,6 +78,20 @@ async fn a_request_is_written_down_as_it_came() {
 }
 
 #[tokio::test]
+async fn a_stream_without_a_single_event_is_completed_too() {
+    let nothing = Script::empty_answer()
+        .no_role()
+        .no_finish_reason()
+        .no_done();
+    let upstream = Upstream::builder().script(nothing).in_memory();
+    assert_eq!(
+        text(call(&upstream, "/v1/chat/completions", &ask(true)).await).await,
+        ""
+    );
+    assert_eq!(upstream.calls()[0].end(), Some(End::Completed));
+}
+
+#[tokio::test]
 async fn scripts_come_from_the_queue_then_the_closure_then_the_default() {
     let status = async |upstream: &Upstream| {
         call(upstream, "/v1/messages", &ask(false))
@@ -129,6 +143,9 @@ async fn calls_in_progress_and_their_peak() {
     drop(peers);
     let seen = until(&upstream, |seen| seen.in_progress == 0 && seen.open == 0).await;
     assert_eq!((seen.peak, seen.cancelled(), seen.accepted), (3, 3, 3));
+    let _again = raw_call(&upstream, &ask(false)).await;
+    let seen = until(&upstream, |seen| seen.in_progress == 1).await;
+    assert_eq!(seen.peak, 3, "a peak does not fall");
 }
 
 /// Each phase in which a peer can leave: whether it asked for a stream, the script, and how many tokens came before.
@@ -192,13 +209,14 @@ async fn a_peer_that_leaves_is_noticed_without_waiting_for_a_timer() {
         peer.write_all(raw_request("/v1/chat/completions", &ask(stream)).as_bytes())
             .await
             .unwrap();
-        upstream
-            .wait_for(|seen| seen.calls.first().is_some_and(|call| call.sent == tokens))
-            .await;
+        until(&upstream, |seen| {
+            seen.calls.first().is_some_and(|call| call.sent == tokens)
+        })
+        .await;
         advance(Duration::from_secs(7)).await;
         let left = Instant::now();
         drop(peer);
-        let seen = upstream.wait_for(|seen| seen.cancelled() == 1).await;
+        let seen = until(&upstream, |seen| seen.cancelled() == 1).await;
         assert_eq!(seen.calls[0].ended.unwrap().at, left, "{phase}");
     }
 }
@@ -219,8 +237,8 @@ async fn over_http2_a_reset_stream_leaves_its_neighbours_alone() {
     let upstream = Upstream::builder()
         .scripts([
             Script::words(9).stall_after(2, None),
-            Script::close(),
-            Script::words(3),
+            Script::reset(),
+            Script::words(3).head_trickled(1, Duration::from_secs(3600)),
             Script::words(9).cut_after(1),
         ])
         .start()
@@ -246,11 +264,11 @@ async fn over_http2_a_reset_stream_leaves_its_neighbours_alone() {
         (seen.calls[0].end(), seen.calls[1].end()),
         (Some(End::PeerLeft), Some(End::Broken))
     );
-    assert!(
-        text(client.send_request(ask()).await.unwrap())
-            .await
-            .ends_with("[DONE]\n\n")
-    );
+    let whole = async { text(client.send_request(ask()).await.unwrap()).await };
+    let whole = tokio::time::timeout(Duration::from_secs(10), whole)
+        .await
+        .unwrap();
+    assert!(whole.ends_with("[DONE]\n\n"), "{whole}");
     client
         .send_request(ask())
         .await
