@@ -1,11 +1,15 @@
-//! The leaf all rows stand on, and the plain request and response of the peers that are generic over them.
+//! The leaf all rows stand on, and what is asked of it.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use donjon_benches::meter::CHUNKS;
+use donjon_core::{
+    Body, ChatCompletion, Chunk, Completion, FinishReason, Head, Identity, LlmError, LlmRequest,
+    LlmResponse, Message, ResponseStream,
+};
+use futures_util::{StreamExt as _, stream};
 use tower_service::Service;
 
 /// A service that answers at once, or wakes itself and is pending once. Its future is no box and holds no timer.
@@ -66,42 +70,66 @@ impl<T> Future for Answer<T> {
     }
 }
 
-/// A request of the size and make of a language model call: three shared parts and inline figures, 144 bytes.
-#[derive(Clone)]
-pub(crate) struct PlainRequest {
-    model: Arc<str>,
-    prompt: Arc<[u8]>,
-    _identity: Arc<u64>,
-    _call: [u64; 13],
+/// A chat, whole or streamed.
+pub(crate) fn request() -> LlmRequest {
+    let messages = [
+        Message::system("Answer briefly."),
+        Message::user("Which tower of a castle is the donjon?"),
+    ];
+    // An identity of its own: the one that says nothing is shared by the whole process.
+    LlmRequest::chat("gpt-4o-mini", messages)
+        .on_behalf_of(Identity::builder().tenant("acme").build())
 }
 
-/// A response likewise: two shared parts and inline figures, 96 bytes.
-pub(crate) struct PlainResponse {
-    _head: Arc<str>,
-    _body: Arc<[u8]>,
-    _figures: [u64; 8],
+pub(crate) fn streamed_request() -> LlmRequest {
+    request().streamed()
 }
 
-pub(crate) fn plain_request() -> PlainRequest {
-    PlainRequest {
-        model: "model".into(),
-        prompt: Arc::from(*b"prompt"),
-        _identity: Arc::new(1),
-        _call: [0; 13],
+/// The name of the row of [`model`].
+pub(crate) const LEAF: &str = "leaf";
+
+/// The leaf of all layers that are generic or ours. It opens the call's ledger, as a provider does, unless a layer above has.
+pub(crate) fn model(pending: bool) -> Model {
+    Leaf::new(
+        |mut request| {
+            request.call.dispatch();
+            Ok(answer(request))
+        },
+        pending,
+    )
+}
+
+/// The same, opening no ledger.
+pub(crate) fn model_without_ledger(pending: bool) -> Model {
+    Leaf::new(|request| Ok(answer(request)), pending)
+}
+
+/// The type of [`model`].
+pub(crate) type Model = Leaf<fn(LlmRequest) -> Result<LlmResponse, LlmError>>;
+
+/// The stream of a streamed answer.
+pub(crate) fn open(response: LlmResponse) -> ResponseStream {
+    match response.body {
+        Body::Stream(stream) => stream,
+        Body::Complete(_) => panic!("not a stream"),
     }
 }
 
-/// The leaf of the generic peers. Its response is made of the request's parts, so that tasks share nothing in it.
-pub(crate) fn plain(
-    pending: bool,
-) -> Leaf<impl Fn(PlainRequest) -> Result<PlainResponse, Infallible> + Clone + Send + Sync + 'static>
-{
-    let answer = |request: PlainRequest| {
-        Ok(PlainResponse {
-            _head: request.model,
-            _body: request.prompt,
-            _figures: [0; 8],
-        })
-    };
-    Leaf::new(answer, pending)
+fn answer(request: LlmRequest) -> LlmResponse {
+    thread_local! {
+        // One for each thread: an answer is a call's own, and no two threads would count its references.
+        static COMPLETION: Completion = ChatCompletion::text("gpt-4o-mini", "The keep.").into();
+    }
+    if request.is_stream() {
+        let chunks = usize::try_from(CHUNKS).expect("a small number");
+        let text = Chunk::text(" keep");
+        let texts = stream::repeat_with(move || Ok(text.clone())).take(chunks);
+        let end = stream::iter([Ok(Chunk::finish(FinishReason::Stop))]);
+        LlmResponse::stream(
+            Head::new(request.model),
+            ResponseStream::new(1, texts.chain(end)),
+        )
+    } else {
+        LlmResponse::complete(Head::new(request.model), COMPLETION.with(Completion::clone))
+    }
 }

@@ -13,6 +13,7 @@ mod tower_rows;
 use donjon_benches::alloc::Counting;
 use donjon_benches::args::Args;
 use donjon_benches::{meter, report};
+use donjon_core::{Chunk, LlmError, LlmRequest, LlmResponse};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -30,6 +31,13 @@ fn main() -> Result<(), String> {
             row.is_leaf() || args.words().iter().any(|part| row.name().contains(part))
         });
     }
+    println!(
+        "LlmRequest {} bytes, LlmResponse {}, Chunk {}, LlmError {}\n",
+        size_of::<LlmRequest>(),
+        size_of::<LlmResponse>(),
+        size_of::<Chunk>(),
+        size_of::<LlmError>(),
+    );
     println!("{}", report::layers(&meter::measure(rows, rounds)));
     Ok(())
 }

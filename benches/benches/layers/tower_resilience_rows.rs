@@ -1,9 +1,9 @@
 //! tower-resilience, its layers in their default modes with limits that are never reached.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use donjon_benches::meter::Row;
+use donjon_core::{LlmError, LlmRequest, LlmResponse};
 use tower::Layer;
 use tower_resilience::bulkhead::BulkheadLayer;
 use tower_resilience::circuitbreaker::CircuitBreakerLayer;
@@ -11,35 +11,26 @@ use tower_resilience::ratelimiter::RateLimiterLayer;
 use tower_resilience::retry::RetryLayer;
 use tower_resilience::timelimiter::{FixedTimeout, TimeLimiterLayer};
 
-use crate::leaf::{PlainRequest, PlainResponse, plain, plain_request};
-use crate::tower_rows::LEAF;
+use crate::leaf::{LEAF, model, request};
 
 pub(crate) fn rows() -> Vec<Row> {
     vec![
-        Row::above(LEAF, "tower-resilience time limiter").unary(
-            |pending| time_limiter().layer(plain(pending)),
-            plain_request,
-        ),
-        Row::above(LEAF, "tower-resilience retry").unary(
-            |pending| retry::<Infallible>().layer(plain(pending)),
-            plain_request,
-        ),
+        Row::above(LEAF, "tower-resilience time limiter")
+            .unary(|pending| time_limiter().layer(model(pending)), request),
+        Row::above(LEAF, "tower-resilience retry")
+            .unary(|pending| retry::<LlmError>().layer(model(pending)), request),
         Row::above(LEAF, "tower-resilience bulkhead")
-            .unary(|pending| bulkhead().layer(plain(pending)), plain_request),
-        Row::above(LEAF, "tower-resilience circuit breaker").unary(
-            |pending| circuit_breaker().layer(plain(pending)),
-            plain_request,
-        ),
-        Row::above(LEAF, "tower-resilience rate limiter").unary(
-            |pending| rate_limiter().layer(plain(pending)),
-            plain_request,
-        ),
+            .unary(|pending| bulkhead().layer(model(pending)), request),
+        Row::above(LEAF, "tower-resilience circuit breaker")
+            .unary(|pending| circuit_breaker().layer(model(pending)), request),
+        Row::above(LEAF, "tower-resilience rate limiter")
+            .unary(|pending| rate_limiter().layer(model(pending)), request),
         Row::above(LEAF, "tower-resilience, these five stacked").unary(
             |pending| {
-                let limited = rate_limiter().layer(bulkhead().layer(plain(pending)));
+                let limited = rate_limiter().layer(bulkhead().layer(model(pending)));
                 time_limiter().layer(retry().layer(circuit_breaker().layer(limited)))
             },
-            plain_request,
+            request,
         ),
     ]
 }
@@ -50,7 +41,7 @@ fn time_limiter() -> TimeLimiterLayer<FixedTimeout> {
         .build()
 }
 
-fn retry<E: Send + 'static>() -> RetryLayer<PlainRequest, PlainResponse, E> {
+fn retry<E: Send + 'static>() -> RetryLayer<LlmRequest, LlmResponse, E> {
     RetryLayer::builder().max_attempts(3).build()
 }
 

@@ -9,42 +9,36 @@ use tower::load_shed::LoadShed;
 use tower::retry::{Policy, Retry};
 use tower::timeout::Timeout;
 
-use crate::leaf::{plain, plain_request};
-
-pub(crate) const LEAF: &str = "leaf, plain";
+use crate::leaf::{LEAF, model, request};
 
 pub(crate) fn rows() -> Vec<Row> {
     vec![
-        Row::leaf(LEAF).unary(plain, plain_request),
         Row::above(LEAF, "tower timeout")
-            .unary(|pending| Timeout::new(plain(pending), LONG), plain_request),
+            .unary(|pending| Timeout::new(model(pending), LONG), request),
         Row::above(LEAF, "tower concurrency limit").unary(
-            |pending| ConcurrencyLimit::new(plain(pending), MANY),
-            plain_request,
+            |pending| ConcurrencyLimit::new(model(pending), MANY),
+            request,
         ),
-        Row::above(LEAF, "tower retry").unary(
-            |pending| Retry::new(Never::Keeps, plain(pending)),
-            plain_request,
-        ),
+        Row::above(LEAF, "tower retry")
+            .unary(|pending| Retry::new(Never::Keeps, model(pending)), request),
         Row::above(LEAF, "tower retry, keeping no request").unary(
-            |pending| Retry::new(Never::KeepsNothing, plain(pending)),
-            plain_request,
+            |pending| Retry::new(Never::KeepsNothing, model(pending)),
+            request,
         ),
         // Neither `Clone` nor shareable without a buffer: one task only.
         Row::above(LEAF, "tower rate limit").unary_alone(
-            |pending| RateLimit::new(plain(pending), Rate::new(u64::MAX, LONG)),
-            plain_request,
+            |pending| RateLimit::new(model(pending), Rate::new(u64::MAX, LONG)),
+            request,
         ),
-        Row::above(LEAF, "tower load shed")
-            .unary(|pending| LoadShed::new(plain(pending)), plain_request),
+        Row::above(LEAF, "tower load shed").unary(|pending| LoadShed::new(model(pending)), request),
         Row::above(LEAF, "tower timeout, retry, concurrency limit").unary(
             |pending| {
                 Timeout::new(
-                    Retry::new(Never::Keeps, ConcurrencyLimit::new(plain(pending), MANY)),
+                    Retry::new(Never::Keeps, ConcurrencyLimit::new(model(pending), MANY)),
                     LONG,
                 )
             },
-            plain_request,
+            request,
         ),
     ]
 }
