@@ -97,7 +97,6 @@ where
 
     fn call(&mut self, mut request: LlmRequest) -> Self::Future {
         let attempt = request.call.dispatch().clone();
-        attempt.aim(None, &request.model);
         CommitFuture::new(self.inner.call(request), attempt, self.reasoning)
     }
 }

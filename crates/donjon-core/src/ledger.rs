@@ -123,9 +123,13 @@ impl Ledger {
 
     /// Opens an attempt.
     pub fn attempt(self: &Arc<Self>, cause: AttemptCause, parent: Option<u32>) -> AttemptRef {
+        AttemptRef::new(self.clone(), self.open_slot(cause, parent))
+    }
+
+    fn open_slot(&self, cause: AttemptCause, parent: Option<u32>) -> u32 {
         let index = self.opened.fetch_add(1, Relaxed);
         self.slot(index).open(cause, parent);
-        AttemptRef::new(self.clone(), index)
+        index
     }
 
     /// The attempts so far, in the order in which they were opened.

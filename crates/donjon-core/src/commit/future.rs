@@ -81,7 +81,12 @@ where
         loop {
             let result = match this.state.as_mut().project() {
                 StateProj::Sending { future } => {
-                    match ready!(future.poll(cx)).map_err(Into::into) {
+                    let Poll::Ready(result) = future.poll(cx) else {
+                        // A leaf that does not say when it sent has done so by now.
+                        this.attempt.stamp_sent();
+                        return Poll::Pending;
+                    };
+                    match result.map_err(Into::into) {
                         Ok(LlmResponse {
                             head,
                             body: Body::Stream(stream),
@@ -260,7 +265,6 @@ impl Observer for Stamp {
 impl AttemptRef {
     /// Stamps the commit point, and for a whole answer its usage and end.
     fn succeed(&self, response: &LlmResponse) {
-        self.stamp_sent();
         self.stamp_committed();
         self.set_billed(Billed::Yes);
         if let Some(completion) = response.completion() {

@@ -195,6 +195,12 @@ impl AttemptRef {
         Self::new(ledger, NONE)
     }
 
+    /// Goes on to a new attempt of the same ledger, which follows from this one.
+    pub(crate) fn advance(&mut self, cause: AttemptCause) {
+        let parent = self.is_open().then_some(self.index);
+        self.index = self.ledger.open_slot(cause, parent);
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.index != NONE
     }
@@ -234,8 +240,8 @@ impl AttemptRef {
 
     /// Stamps it as handed to the transport. Only the first stamp counts.
     pub fn stamp_sent(&self) {
-        if self.stamp(|slot| &slot.sent_at) {
-            self.ledger.sent.fetch_add(1, Relaxed);
+        if !self.was_sent() {
+            self.sent_at(self.ledger.stamp());
         }
     }
 
@@ -246,7 +252,15 @@ impl AttemptRef {
 
     /// Stamps the commit point. Only the first stamp counts.
     pub fn stamp_committed(&self) {
-        self.stamp(|slot| &slot.committed_at);
+        let slot = self.slot();
+        if slot.committed_at.load(Acquire) == 0 {
+            let now = self.ledger.stamp();
+            // A leaf that answered at once and did not say when it sent: it was now.
+            if !self.was_sent() {
+                self.sent_at(now);
+            }
+            slot.committed_at.store(now, Release);
+        }
     }
 
     /// Stamps the end. Only the first stamp counts.
@@ -305,12 +319,21 @@ impl AttemptRef {
         let _ = self.slot().error.set(error.clone());
     }
 
-    fn stamp(&self, of: impl Fn(&Slot) -> &AtomicU64) -> bool {
+    /// Nearly always there is one who stamps; where there are two at once, either moment is right,
+    /// so that a load and a store do for a compare-and-swap.
+    fn stamp(&self, of: impl Fn(&Slot) -> &AtomicU64) {
         let cell = of(self.slot());
-        cell.load(Acquire) == 0
-            && cell
-                .compare_exchange(0, self.ledger.stamp(), AcqRel, Acquire)
-                .is_ok()
+        if cell.load(Acquire) == 0 {
+            cell.store(self.ledger.stamp(), Release);
+        }
+    }
+
+    /// Counts it as sent at `stamp`, once.
+    fn sent_at(&self, stamp: u64) {
+        let cell = &self.slot().sent_at;
+        if cell.compare_exchange(0, stamp, AcqRel, Acquire).is_ok() {
+            self.ledger.sent.fetch_add(1, Relaxed);
+        }
     }
 
     fn slot(&self) -> &Slot {

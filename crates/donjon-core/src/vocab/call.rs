@@ -92,17 +92,17 @@ enum Deadline {
 impl Call {
     /// Begins the call if it has not begun: opens its ledger and starts its deadline.
     pub fn begin(&mut self) -> &Arc<Ledger> {
-        if self.begun.is_none() {
+        self.begun().ledger()
+    }
+
+    fn begun(&mut self) -> &mut AttemptRef {
+        self.begun.get_or_insert_with(|| {
             let ledger = Ledger::open();
             if let Deadline::Within(after) = self.deadline {
                 self.deadline = Deadline::At(saturating_add(ledger.began_at(), after));
             }
-            self.begun = Some(AttemptRef::none_of(ledger));
-        }
-        match &self.begun {
-            Some(begun) => begun.ledger(),
-            None => unreachable!("the call was begun above"),
-        }
+            AttemptRef::none_of(ledger)
+        })
     }
 
     /// The ledger, once the call has begun.
@@ -118,37 +118,30 @@ impl Call {
     /// Opens an attempt for this request; called by those who drive a call (failover, hedge) for
     /// each target that they choose.
     pub fn open_attempt(&mut self, cause: AttemptCause) -> &AttemptRef {
-        let parent = self.attempt().map(AttemptRef::index);
-        let ledger = self.begin().clone();
-        self.begun.insert(ledger.attempt(cause, parent))
+        let attempt = self.begun();
+        attempt.advance(cause);
+        attempt
     }
 
     /// The attempt to send now: the one that is open and was not claimed yet, else a new one. The
     /// innermost driver claims it, or the leaf where there is no driver.
     pub fn claim_attempt(&mut self, otherwise: AttemptCause) -> &AttemptRef {
-        let fresh = self.attempt().is_some_and(AttemptRef::claim);
-        if !fresh {
-            self.open_attempt(otherwise).claim();
+        let attempt = self.begun();
+        if !attempt.is_open() || !attempt.claim() {
+            attempt.advance(otherwise);
+            attempt.claim();
         }
-        match &self.begun {
-            Some(attempt) => attempt,
-            None => unreachable!("an attempt was claimed above"),
-        }
+        attempt
     }
 
     /// The attempt to send this request under, for the leaf (and [`commit`](crate::commit) right
     /// above it): the one that is open, else a new one.
     pub fn dispatch(&mut self) -> &AttemptRef {
-        match self.attempt() {
-            Some(attempt) if !attempt.was_sent() => {}
-            _ => {
-                self.open_attempt(AttemptCause::First);
-            }
+        let attempt = self.begun();
+        if !attempt.is_open() || attempt.was_sent() {
+            attempt.advance(AttemptCause::First);
         }
-        match &self.begun {
-            Some(attempt) => attempt,
-            None => unreachable!("an attempt was opened above"),
-        }
+        attempt
     }
 
     /// Sets how long the call may take from its beginning. An earlier deadline stays.

@@ -1,6 +1,6 @@
 //! On whose behalf a call is made.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 /// On whose behalf a call is made: what limits, budgets and reports tell apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,10 +22,13 @@ impl Identity {
         IdentityBuilder::default()
     }
 
-    /// The identity that says nothing, shared.
+    /// The identity that says nothing: one for each thread, so that threads do not contend for its
+    /// count.
     pub(crate) fn anonymous() -> Arc<Self> {
-        static ANONYMOUS: LazyLock<Arc<Identity>> = LazyLock::new(Arc::default);
-        ANONYMOUS.clone()
+        thread_local! {
+            static ANONYMOUS: Arc<Identity> = Arc::default();
+        }
+        ANONYMOUS.with(Arc::clone)
     }
 }
 
