@@ -1,0 +1,438 @@
+//! The gateway's configuration: TOML, parsed into what cannot be wrong.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use serde::{Deserialize, Deserializer, de};
+
+/// The gateway's configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The providers, by the names that routes use.
+    pub providers: BTreeMap<String, Provider>,
+    /// Which models go where; the first match wins.
+    pub routes: Vec<Route>,
+    /// How attempts are repeated.
+    #[serde(default)]
+    pub retry: Retry,
+    /// How long things may take.
+    #[serde(default)]
+    pub timeout: Timeout,
+    /// When to move on to the next target.
+    #[serde(default)]
+    pub failover: Failover,
+    /// The gateway's own http service.
+    #[serde(default)]
+    pub server: Server,
+}
+
+/// A provider.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provider {
+    /// What it speaks.
+    pub kind: Kind,
+    /// Where it is; optional where the kind has a place of its own.
+    pub base_url: Option<String>,
+    /// Its key; optional where the kind needs none.
+    pub api_key: Option<Secret>,
+    /// The version of Azure's interface.
+    pub api_version: Option<String>,
+    /// The most exchanges with it at a time; unlimited if not said.
+    pub max_connections: Option<u32>,
+    /// For `scripted`: every how-manieth call fails; never if not said.
+    pub fail_every: Option<u32>,
+}
+
+/// What a provider speaks.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// OpenAI, or any compatible server by its `base_url`.
+    #[serde(rename = "openai")]
+    OpenAi,
+    /// Azure OpenAI.
+    #[serde(rename = "azure-openai")]
+    AzureOpenAi,
+    /// OpenRouter.
+    #[serde(rename = "openrouter")]
+    OpenRouter,
+    /// Ollama.
+    Ollama,
+    /// Anthropic.
+    Anthropic,
+    /// A model in the gateway itself that makes its answers up.
+    Scripted,
+}
+
+/// Where some models go.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// The models, as a glob: `*` stands for anything, `?` for one character.
+    pub model: String,
+    /// Who serves them, in the order in which they are asked.
+    pub targets: Vec<Target>,
+}
+
+/// Who serves.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    /// The provider's name.
+    pub provider: String,
+    /// The model it is asked for; the one that was requested if not said.
+    pub model: Option<String>,
+}
+
+/// How attempts are repeated.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retry {
+    /// The most attempts on one target.
+    pub max_attempts: Option<u32>,
+    /// The backoff before the first retry.
+    pub base_delay: Option<Span>,
+    /// The longest backoff.
+    pub max_delay: Option<Span>,
+}
+
+/// How long things may take.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Timeout {
+    /// Until a connection stands.
+    pub connect: Option<Span>,
+    /// Until the first token of a stream.
+    pub first_token: Option<Span>,
+    /// Between two chunks of a stream.
+    pub idle: Option<Span>,
+    /// A whole answer.
+    pub response: Option<Span>,
+    /// The whole call.
+    pub total: Option<Span>,
+}
+
+/// When to move on to the next target.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failover {
+    /// The longest wait while another target is untried.
+    pub patience: Option<Span>,
+}
+
+/// The gateway's own http service.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// The largest body of a request, in bytes.
+    pub max_body_bytes: Option<usize>,
+}
+
+/// A time such as `500ms`, `5s`, `2m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let span = humantime::parse_duration(&text)
+            .map_err(|error| de::Error::custom(format!("`{text}` is no time: {error}")))?;
+        if span.is_zero() {
+            return Err(de::Error::custom("must be longer than nothing"));
+        }
+        Ok(Self(span))
+    }
+}
+
+/// A key: given as it is, or by the name of the environment variable that holds it. Never printed.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The key itself.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(key: String) -> Self {
+        Self(key)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(***)")
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Secret;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or { env = \"NAME\" }")
+            }
+            fn visit_str<E: de::Error>(self, key: &str) -> Result<Secret, E> {
+                Ok(Secret(key.to_owned()))
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Secret, A::Error> {
+                #[derive(Deserialize)]
+                #[serde(deny_unknown_fields)]
+                struct Env {
+                    env: String,
+                }
+                let Env { env } =
+                    Env::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                match std::env::var(&env) {
+                    Ok(key) if !key.is_empty() => Ok(Secret(key)),
+                    _ => Err(de::Error::custom(format!(
+                        "the environment variable `{env}` is not set"
+                    ))),
+                }
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// What is wrong with a configuration, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    path: String,
+    reason: String,
+}
+
+impl ConfigError {
+    pub(super) fn new(path: impl Into<String>, reason: impl fmt::Display) -> Self {
+        Self {
+            path: path.into(),
+            reason: reason.to_string(),
+        }
+    }
+
+    /// The path of the key, such as `routes[0].targets[1].provider`.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`: {}", self.path, self.reason.trim_end())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Reads a configuration.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, with the path of the key: unknown keys, values of the wrong shape, names that
+    /// lead nowhere.
+    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        let document = toml::Deserializer::parse(text)
+            .map_err(|error| ConfigError::new("(the file)", error.message()))?;
+        let config: Self = serde_path_to_error::deserialize(document).map_err(|error| {
+            let path = error.path().to_string();
+            let inner = error.into_inner();
+            ConfigError::new(name_unknown(path, inner.message()), inner.message())
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The configuration that the keys in the environment make; without any, two scripted providers
+    /// of which the first fails now and then.
+    pub fn from_environment() -> Self {
+        let keys = [
+            ("openai", Kind::OpenAi, "OPENAI_API_KEY", "gpt-*"),
+            ("anthropic", Kind::Anthropic, "ANTHROPIC_API_KEY", "claude-*"),
+            ("openrouter", Kind::OpenRouter, "OPENROUTER_API_KEY", "*/*"),
+        ];
+        let mut config = Self {
+            providers: BTreeMap::new(),
+            routes: Vec::new(),
+            retry: Retry::default(),
+            timeout: Timeout::default(),
+            failover: Failover::default(),
+            server: Server::default(),
+        };
+        for (name, kind, variable, models) in keys {
+            if let Ok(key) = std::env::var(variable)
+                && !key.is_empty()
+            {
+                let provider = Provider::new(kind, Some(key.into()));
+                config.providers.insert(name.into(), provider);
+                config.routes.push(Route::new(models, &[name]));
+            }
+        }
+        if let Some(first) = config.providers.keys().next().cloned() {
+            // Whatever no other route takes.
+            config.routes.push(Route::new("*", &[&first]));
+        } else {
+            let mut flaky = Provider::new(Kind::Scripted, None);
+            flaky.fail_every = Some(2);
+            config.providers.insert("flaky".into(), flaky);
+            let steady = Provider::new(Kind::Scripted, None);
+            config.providers.insert("steady".into(), steady);
+            config.routes.push(Route::new("*", &["flaky", "steady"]));
+            // The first failure goes to the other target, so that there is something to see.
+            config.retry.max_attempts = Some(1);
+        }
+        config
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.routes.is_empty() {
+            return Err(ConfigError::new("routes", "at least one is needed"));
+        }
+        for (at, route) in self.routes.iter().enumerate() {
+            if route.model.is_empty() {
+                return Err(ConfigError::new(format!("routes[{at}].model"), "is empty"));
+            }
+            if route.targets.is_empty() {
+                let path = format!("routes[{at}].targets");
+                return Err(ConfigError::new(path, "at least one is needed"));
+            }
+            for (place, target) in route.targets.iter().enumerate() {
+                if !self.providers.contains_key(&target.provider) {
+                    return Err(ConfigError::new(
+                        format!("routes[{at}].targets[{place}].provider"),
+                        format!("there is no provider `{}`", target.provider),
+                    ));
+                }
+            }
+        }
+        for (name, provider) in &self.providers {
+            let fault = |field: &str, reason: &str| {
+                Err(ConfigError::new(format!("providers.{name}.{field}"), reason))
+            };
+            if provider.kind == Kind::AzureOpenAi && provider.base_url.is_none() {
+                return fault("base_url", "an Azure resource has an address of its own");
+            }
+            let keyless = [Kind::Ollama, Kind::Scripted].contains(&provider.kind);
+            if !keyless && provider.api_key.is_none() {
+                return fault("api_key", "is missing");
+            }
+            if provider.max_connections == Some(0) {
+                return fault("max_connections", "must be at least 1");
+            }
+            if provider.fail_every == Some(0) {
+                return fault("fail_every", "must be at least 1");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Provider {
+    fn new(kind: Kind, api_key: Option<Secret>) -> Self {
+        Self {
+            kind,
+            base_url: None,
+            api_key,
+            api_version: None,
+            max_connections: None,
+            fail_every: None,
+        }
+    }
+}
+
+impl Route {
+    fn new(model: &str, providers: &[&str]) -> Self {
+        let target = |name: &&str| Target {
+            provider: (*name).into(),
+            model: None,
+        };
+        Self {
+            model: model.into(),
+            targets: providers.iter().map(target).collect(),
+        }
+    }
+}
+
+/// The path of an unknown key is that of the table it stands in; its own name is in the message.
+fn name_unknown(path: String, message: &str) -> String {
+    let Some(rest) = message.strip_prefix("unknown field `") else {
+        return path;
+    };
+    let key = rest.split('`').next().unwrap_or_default();
+    if path.ends_with(key) {
+        path
+    } else if path == "." {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        [providers.main]
+        kind = "openai"
+        base_url = "https://example.invalid/v1"
+        api_key = "k"
+        [providers.spare]
+        kind = "scripted"
+
+        [[routes]]
+        model = "gpt-4*"
+        targets = [{ provider = "main" }, { provider = "spare", model = "other-model" }]
+
+        [retry]
+        max_attempts = 3
+        [timeout]
+        connect = "5s"
+        first_token = "10s"
+        idle = "15s"
+        response = "90s"
+        total = "2m"
+    "#;
+
+    fn fault(from: &str, to: &str) -> ConfigError {
+        let text = GOOD.replacen(from, to, 1);
+        assert_ne!(text, GOOD);
+        Config::from_toml(&text).expect_err("refused")
+    }
+
+    #[test]
+    fn a_good_one_is_read() {
+        let config = Config::from_toml(GOOD).expect("good");
+        assert_eq!(config.timeout.total, Some(Span(Duration::from_secs(120))));
+        assert_eq!(config.routes[0].targets[1].model.as_deref(), Some("other-model"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_path() {
+        for (from, to, path) in [
+            ("max_attempts", "max_attemps", "retry.max_attemps"),
+            ("[retry]", "[retries]", "retries"),
+            ("first_token = \"10s\"", "first_token = \"soon\"", "timeout.first_token"),
+            ("idle = \"15s\"", "idle = \"0s\"", "timeout.idle"),
+            ("\"openai\"", "\"opena\"", "providers.main.kind"),
+            ("api_key = \"k\"", "", "providers.main.api_key"),
+            ("\"k\"", "{ env = \"NO_SUCH_VARIABLE_HERE\" }", "providers.main.api_key"),
+            ("provider = \"spare\"", "provider = \"spar\"", "routes[0].targets[1].provider"),
+            ("\"other-model\"", "7", "routes[0].targets[1].model"),
+            ("[{ provider = \"main\" }, { provider = \"spare\", model = \"other-model\" }]", "[]", "routes[0].targets"),
+        ] {
+            let error = fault(from, to);
+            assert_eq!(error.path(), path, "{error}");
+        }
+    }
+
+    #[test]
+    fn keys_are_not_printed() {
+        let config = Config::from_toml(&GOOD.replace("\"k\"", "\"sk-secret\"")).expect("good");
+        assert!(!format!("{config:?}").contains("sk-secret"));
+    }
+}
