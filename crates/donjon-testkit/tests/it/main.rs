@@ -1,3 +1,5 @@
 //! The testkit, tested from the outside.
 
+mod scripted;
+#[cfg(feature = "upstream")]
 mod upstream;
