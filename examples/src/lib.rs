@@ -1,1 +1,3 @@
-//! Shared parts of the examples.
+//! What the examples share: the gateway, so that its tests can run it too.
+
+pub mod gateway;

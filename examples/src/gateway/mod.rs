@@ -1,0 +1,153 @@
+//! A gateway: several providers behind one OpenAI- and Anthropic-compatible address.
+
+mod config;
+mod leaf;
+mod routes;
+
+use std::{sync::Arc, time::Duration};
+
+pub use config::{Config, ConfigError, Kind, Secret, Span};
+use donjon::{
+    BoxLlmService, Preset, Snapshot, Stack,
+    failover::Target,
+    retry::{Backoff, ConfigError as RetryConfigError, RetryLayer},
+    serve::Serve,
+    timeout::TimeoutLayer,
+};
+pub use routes::{Routes, RoutesFuture};
+use wildmatch::WildMatch;
+
+/// The backoff before the first retry, where only the longest is said.
+const BASE_DELAY: Duration = Duration::from_millis(500);
+
+/// A gateway that can be served.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    routes: Routes,
+    models: Vec<String>,
+    max_body_bytes: Option<usize>,
+}
+
+impl Gateway {
+    /// Builds what `config` says.
+    ///
+    /// # Errors
+    ///
+    /// What makes no sense, with the path of its key.
+    pub fn build(config: &Config) -> Result<Self, ConfigError> {
+        let leaves = leaf::build_all(config)?;
+        let retry = retry(config)?;
+        let timeout = timeout(config)?;
+        let mut routes = Vec::new();
+        for (at, route) in config.routes.iter().enumerate() {
+            let mut preset = Preset::new().retry(retry.clone()).timeout(timeout.clone());
+            if let Some(total) = config.timeout.total {
+                preset = preset.total_timeout(total.0);
+            }
+            if let Some(patience) = config.failover.patience {
+                preset = preset.patience(patience.0);
+            }
+            for (place, target) in route.targets.iter().enumerate() {
+                let Some(leaf) = leaves.get(&target.provider) else {
+                    let path = format!("routes[{at}].targets[{place}].provider");
+                    return Err(ConfigError::new(path, "there is no such provider"));
+                };
+                preset = preset.target(named(route, place, target, leaf));
+            }
+            let stack = preset
+                .build()
+                .map_err(|error| ConfigError::new(format!("routes[{at}]"), error))?;
+            routes.push((WildMatch::new(&route.model), stack));
+        }
+        // A glob names no model that could be listed.
+        let models = config.routes.iter().map(|route| route.model.clone());
+        let models = models.filter(|model| !model.contains(['*', '?'])).collect();
+        Ok(Self {
+            routes: Routes::new(routes),
+            models,
+            max_body_bytes: config.server.max_body_bytes,
+        })
+    }
+
+    /// The gateway as an http service.
+    ///
+    /// # Errors
+    ///
+    /// What makes no sense, with the path of its key.
+    pub fn service(&self) -> Result<Serve<Routes>, ConfigError> {
+        let mut serve = Serve::builder(self.routes.clone())
+            .models(self.models.iter().map(String::as_str))
+            .snapshots(self.snapshots());
+        if let Some(bytes) = self.max_body_bytes {
+            serve = serve.body_limit(bytes);
+        }
+        serve
+            .build()
+            .map_err(|error| ConfigError::new("server", error))
+    }
+
+    fn snapshots(&self) -> Vec<Arc<dyn Snapshot>> {
+        self.routes.stacks().flat_map(Stack::snapshots).collect()
+    }
+}
+
+/// A target is named after its provider, and numbered where a route names one twice.
+fn named(
+    route: &config::Route,
+    place: usize,
+    target: &config::Target,
+    leaf: &BoxLlmService,
+) -> Target<BoxLlmService> {
+    let before = route.targets[..place].iter();
+    let twice = before.filter(|t| t.provider == target.provider).count();
+    let name = match twice {
+        0 => target.provider.clone(),
+        again => format!("{}-{}", target.provider, again + 1),
+    };
+    let named = Target::new(name, leaf.clone());
+    match &target.model {
+        Some(model) => named.with_model(model.as_str()),
+        None => named,
+    }
+}
+
+fn retry(config: &Config) -> Result<RetryLayer, ConfigError> {
+    let said = &config.retry;
+    let mut retry = RetryLayer::builder();
+    if let Some(attempts) = said.max_attempts {
+        retry = retry.max_attempts(attempts);
+    }
+    if said.base_delay.is_some() || said.max_delay.is_some() {
+        let base = said.base_delay.map_or(BASE_DELAY, |span| span.0);
+        let mut backoff = Backoff::exponential(base);
+        if let Some(most) = said.max_delay {
+            backoff = backoff.cap(most.0);
+        }
+        retry = retry.backoff(backoff);
+    }
+    retry.build().map_err(|error| {
+        let key = match error {
+            RetryConfigError::ZeroMaxAttempts => "retry.max_attempts",
+            RetryConfigError::BackoffCap { .. } => "retry.max_delay",
+            _ => "retry",
+        };
+        ConfigError::new(key, error)
+    })
+}
+
+fn timeout(config: &Config) -> Result<TimeoutLayer, ConfigError> {
+    let said = &config.timeout;
+    let mut timeout = TimeoutLayer::builder();
+    if let Some(limit) = said.first_token {
+        timeout = timeout.first_token(limit.0);
+    }
+    if let Some(limit) = said.idle {
+        timeout = timeout.idle(limit.0);
+    }
+    if let Some(limit) = said.response {
+        timeout = timeout.response(limit.0);
+    }
+    timeout
+        .build()
+        .map_err(|error| ConfigError::new(format!("timeout.{}", error.field()), error))
+}

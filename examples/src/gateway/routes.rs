@@ -1,0 +1,64 @@
+//! Which models go where.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use donjon::{
+    BoxLlmService, ErrorKind, LlmError, LlmRequest, LlmResponse, Scope, Stack, StackFuture,
+};
+use tower::Service;
+use wildmatch::WildMatch;
+
+/// Sends each request to the stack of the first route whose glob matches its model.
+#[derive(Clone, Debug)]
+pub struct Routes {
+    routes: Arc<[(WildMatch, Stack<BoxLlmService>)]>,
+}
+
+impl Routes {
+    pub(super) fn new(
+        routes: impl IntoIterator<Item = (WildMatch, Stack<BoxLlmService>)>,
+    ) -> Self {
+        Self {
+            routes: routes.into_iter().collect(),
+        }
+    }
+
+    /// The stacks of all routes.
+    pub fn stacks(&self) -> impl Iterator<Item = &Stack<BoxLlmService>> {
+        self.routes.iter().map(|(_, stack)| stack)
+    }
+}
+
+/// The answer of a route, or the refusal of a model that none takes.
+pub type RoutesFuture = futures_util::future::Either<
+    StackFuture<BoxLlmService>,
+    std::future::Ready<Result<LlmResponse, LlmError>>,
+>;
+
+impl Service<LlmRequest> for Routes {
+    type Response = LlmResponse;
+    type Error = LlmError;
+    type Future = RoutesFuture;
+
+    /// Always ready: a stack is, and which one is asked is not known here.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: LlmRequest) -> RoutesFuture {
+        let route = self.routes.iter().find(|(glob, _)| glob.matches(&request.model));
+        match route {
+            Some((_, stack)) => stack.send(request).left_future(),
+            None => {
+                let error = LlmError::new(
+                    ErrorKind::ModelNotFound,
+                    format!("no route takes the model `{}`", request.model),
+                );
+                std::future::ready(Err(error.with_scope(Scope::Caller))).right_future()
+            }
+        }
+    }
+}
