@@ -1,0 +1,436 @@
+//! Streamed answers (<https://docs.anthropic.com/en/docs/build-with-claude/streaming>).
+
+use std::{borrow::Cow, sync::Arc};
+
+use bytes::Bytes;
+use donjon_core::{ChoiceDelta, Chunk, Delta, Dialect, LlmError, Role, ToolCall, Usage, Wire};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use smallvec::SmallVec;
+
+use super::{
+    error,
+    words::{UsageIn, finish_reason},
+};
+use crate::codec::{Step, StreamDecoder};
+
+/// Reads the events of one streamed message.
+///
+/// Each event becomes one chunk that holds it as it came, so that it can be passed on in this
+/// dialect; those that show nothing become chunks that show nothing.
+#[derive(Debug, Default)]
+pub struct AnthropicDecoder {
+    id: Option<Arc<str>>,
+    model: Option<Arc<str>>,
+    usage: UsageIn,
+    blocks: SmallVec<[(u32, Open); 4]>,
+    tools: u32,
+}
+
+/// What a block that was begun is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Open {
+    /// A text, or reasoning.
+    Plain,
+    /// A tool call: which, and whether any of its arguments have come.
+    Tool { index: u32, begun: bool },
+    /// A kind that is not known here.
+    Unknown,
+}
+
+impl AnthropicDecoder {
+    /// Reads an answer from its first event.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn open(&mut self, index: u32) -> Option<&mut Open> {
+        let block = self.blocks.iter_mut().find(|(at, _)| *at == index);
+        block.map(|(_, open)| open)
+    }
+}
+
+#[derive(Deserialize)]
+struct Event<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(default)]
+    index: u32,
+    #[serde(default, borrow)]
+    delta: Option<DeltaIn<'a>>,
+    #[serde(default, borrow)]
+    content_block: Option<BlockIn<'a>>,
+    #[serde(default)]
+    message: Option<MessageIn>,
+    #[serde(default)]
+    usage: Option<UsageIn>,
+}
+
+#[derive(Deserialize)]
+struct DeltaIn<'a> {
+    // Absent in a `message_delta`.
+    #[serde(rename = "type", default, borrow)]
+    kind: Cow<'a, str>,
+    #[serde(default)]
+    text: Option<Box<str>>,
+    #[serde(default)]
+    thinking: Option<Box<str>>,
+    #[serde(default)]
+    partial_json: Option<String>,
+    #[serde(default)]
+    stop_reason: Option<Box<str>>,
+}
+
+#[derive(Deserialize)]
+struct BlockIn<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(default)]
+    text: Option<Box<str>>,
+    #[serde(default)]
+    thinking: Option<Box<str>>,
+    #[serde(default)]
+    id: Option<Box<str>>,
+    #[serde(default)]
+    name: Option<Box<str>>,
+    #[serde(default, borrow)]
+    input: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct MessageIn {
+    #[serde(default)]
+    id: Option<Arc<str>>,
+    #[serde(default)]
+    model: Option<Arc<str>>,
+    #[serde(default)]
+    usage: Option<UsageIn>,
+}
+
+/// What an event adds.
+enum Adds {
+    Nothing,
+    Choice(ChoiceDelta),
+    Unknown,
+}
+
+impl AnthropicDecoder {
+    fn begin(&mut self, index: u32, block: BlockIn<'_>) -> Adds {
+        let (open, adds) = match &*block.kind {
+            "text" => (Open::Plain, text(block.text)),
+            "thinking" => (Open::Plain, reasoning(block.thinking)),
+            "redacted_thinking" => (Open::Plain, Adds::Nothing),
+            "tool_use" => {
+                let tool = self.tools;
+                self.tools += 1;
+                // Arguments follow in pieces; some servers send them whole, here.
+                let whole = block.input.map(RawValue::get);
+                let whole = whole.filter(|input| !matches!(*input, "{}" | "null" | "\"\""));
+                let begun = whole.is_some();
+                let arguments = whole.unwrap_or_default();
+                let mut call = ToolCall::function(
+                    block.id.unwrap_or_default(),
+                    block.name.unwrap_or_default(),
+                    arguments,
+                );
+                call.index = Some(tool);
+                (Open::Tool { index: tool, begun }, calls(call))
+            }
+            _ => (Open::Unknown, Adds::Unknown),
+        };
+        self.blocks.retain(|(at, _)| *at != index);
+        self.blocks.push((index, open));
+        adds
+    }
+
+    fn go_on(&mut self, index: u32, delta: DeltaIn<'_>) -> Adds {
+        match &*delta.kind {
+            "text_delta" => text(delta.text),
+            "thinking_delta" => reasoning(delta.thinking),
+            "signature_delta" => Adds::Nothing,
+            "input_json_delta" => match self.open(index) {
+                Some(Open::Tool { index, begun }) => match delta.partial_json {
+                    Some(piece) if !piece.is_empty() => {
+                        *begun = true;
+                        calls(ToolCall::piece(*index, piece))
+                    }
+                    _ => Adds::Nothing,
+                },
+                _ => Adds::Unknown,
+            },
+            _ => Adds::Unknown,
+        }
+    }
+
+    fn stop(&mut self, index: u32) -> Adds {
+        match self.open(index) {
+            // A call without arguments is told by an empty text, which is no JSON.
+            Some(Open::Tool {
+                index,
+                begun: false,
+            }) => calls(ToolCall::piece(*index, "{}")),
+            _ => Adds::Nothing,
+        }
+    }
+}
+
+fn text(text: Option<Box<str>>) -> Adds {
+    match text.filter(|text| !text.is_empty()) {
+        Some(text) => Adds::Choice(ChoiceDelta::text(0, text)),
+        None => Adds::Nothing,
+    }
+}
+
+fn reasoning(text: Option<Box<str>>) -> Adds {
+    match text.filter(|text| !text.is_empty()) {
+        Some(text) => {
+            let mut choice = ChoiceDelta::default();
+            choice.reasoning = Some(text);
+            Adds::Choice(choice)
+        }
+        None => Adds::Nothing,
+    }
+}
+
+fn calls(call: ToolCall) -> Adds {
+    let mut choice = ChoiceDelta::default();
+    choice.tool_calls = vec![call];
+    Adds::Choice(choice)
+}
+
+impl StreamDecoder for AnthropicDecoder {
+    fn decode(&mut self, data: String) -> Result<Step, LlmError> {
+        if data.trim_ascii().is_empty() {
+            return Ok(Step::Nothing);
+        }
+        let Ok(event) = serde_json::from_str::<Event<'_>>(&data) else {
+            return Ok(unreadable(data));
+        };
+        let mut delta = Delta::default();
+        let adds = match &*event.kind {
+            "ping" => return Ok(Step::Nothing),
+            "message_stop" => return Ok(Step::Done),
+            "error" => {
+                return match error::decode_unannounced(data.as_bytes()) {
+                    Some(error) => Err(error),
+                    None => Ok(Step::Malformed),
+                };
+            }
+            "message_start" => {
+                let Some(message) = event.message else {
+                    return Ok(Step::Malformed);
+                };
+                (self.id, self.model) = (message.id, message.model);
+                if let Some(usage) = message.usage {
+                    self.usage = usage;
+                    delta.usage = Some(Usage::from(usage));
+                }
+                Adds::Choice(ChoiceDelta::role(0, Role::Assistant))
+            }
+            "content_block_start" => match event.content_block {
+                Some(block) => self.begin(event.index, block),
+                None => return Ok(Step::Malformed),
+            },
+            "content_block_delta" => match event.delta {
+                Some(delta) => self.go_on(event.index, delta),
+                None => return Ok(Step::Malformed),
+            },
+            "content_block_stop" => self.stop(event.index),
+            "message_delta" => {
+                if let Some(usage) = event.usage {
+                    self.usage = usage.over(self.usage);
+                    delta.usage = Some(Usage::from(self.usage));
+                }
+                match event.delta.and_then(|delta| delta.stop_reason) {
+                    Some(reason) => Adds::Choice(ChoiceDelta::finish(0, finish_reason(&reason))),
+                    None => Adds::Nothing,
+                }
+            }
+            _ => Adds::Unknown,
+        };
+        match adds {
+            Adds::Nothing => {}
+            Adds::Choice(choice) => delta.choices.push(choice),
+            Adds::Unknown => delta.unknown = true,
+        }
+        delta.id.clone_from(&self.id);
+        delta.model.clone_from(&self.model);
+        let wire = Wire::new(Dialect::Anthropic, Bytes::from(data));
+        Ok(Step::Chunk(Chunk::from_wire(delta, wire)))
+    }
+}
+
+/// An event whose members are not what was expected: one of a kind that is not known here is shown
+/// as it came, any other makes no sense.
+fn unreadable(data: String) -> Step {
+    #[derive(Deserialize)]
+    struct Kind {
+        #[serde(rename = "type")]
+        kind: String,
+    }
+    match serde_json::from_str::<Kind>(&data) {
+        Ok(Kind { kind })
+            if !kind.starts_with("content_block_")
+                && !kind.starts_with("message_")
+                && kind != "error" =>
+        {
+            let mut delta = Delta::default();
+            delta.unknown = true;
+            let wire = Wire::new(Dialect::Anthropic, Bytes::from(data));
+            Step::Chunk(Chunk::from_wire(delta, wire))
+        }
+        _ => Step::Malformed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use donjon_core::{ErrorKind, FinishReason};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn chunk(decoder: &mut AnthropicDecoder, data: &str) -> Chunk {
+        match decoder.decode(data.into()) {
+            Ok(Step::Chunk(chunk)) => {
+                assert_eq!(
+                    chunk.wire(Dialect::Anthropic).expect("as it came"),
+                    data.as_bytes()
+                );
+                chunk
+            }
+            other => panic!("{data}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn tool_calls_are_numbered_apart_from_blocks() {
+        let mut decoder = AnthropicDecoder::new();
+        let mut call = |data: &str| {
+            chunk(&mut decoder, data)
+                .choices
+                .first()
+                .map(|c| c.tool_calls[0].clone())
+        };
+        let begin = |index: u32, id: &str| {
+            format!(
+                r#"{{"type":"content_block_start","index":{index},"content_block":{{"type":"tool_use","id":"{id}","name":"f","input":{{}}}}}}"#
+            )
+        };
+        let first = call(&begin(3, "a")).expect("a call");
+        assert_eq!(
+            (
+                first.index,
+                first.id.as_deref(),
+                first.name(),
+                first.arguments()
+            ),
+            (Some(0), Some("a"), Some("f"), "")
+        );
+        assert!(call(r#"{"type":"content_block_delta","index":3,"delta":{"type":"input_json_delta","partial_json":""}}"#).is_none());
+        let none = call(r#"{"type":"content_block_stop","index":3}"#).expect("the arguments");
+        assert_eq!((none.index, none.arguments()), (Some(0), "{}"));
+        assert_eq!(call(&begin(5, "b")).expect("a call").index, Some(1));
+        let piece = call(
+            r#"{"type":"content_block_delta","index":5,"delta":{"type":"input_json_delta","partial_json":"{\"x\""}}"#,
+        );
+        assert_eq!(piece.expect("a piece").arguments(), "{\"x\"");
+        assert!(call(r#"{"type":"content_block_stop","index":5}"#).is_none());
+    }
+
+    #[test]
+    fn usage_adds_up_over_events() {
+        let mut decoder = AnthropicDecoder::new();
+        let start = chunk(
+            &mut decoder,
+            r#"{"type":"message_start","message":{"id":"i","model":"m","usage":{"input_tokens":5,"cache_read_input_tokens":2,"output_tokens":1}}}"#,
+        );
+        assert_eq!(start.usage.map(|u| (u.input, u.output)), Some((7, 1)));
+        assert!(!start.shows(true));
+        let end = chunk(
+            &mut decoder,
+            r#"{"type":"message_delta","delta":{"stop_reason":"refusal"},"usage":{"output_tokens":9}}"#,
+        );
+        assert_eq!(
+            end.usage.map(|u| (u.input, u.cache_read, u.output)),
+            Some((7, 2, 9))
+        );
+        assert_eq!(
+            end.choices[0].finish_reason,
+            Some(FinishReason::ContentFilter)
+        );
+        assert_eq!(end.id.as_deref(), Some("i"));
+        assert!(matches!(
+            decoder.decode(r#"{"type":"message_stop"}"#.into()),
+            Ok(Step::Done)
+        ));
+    }
+
+    #[test]
+    fn unknown_events_are_shown_and_known_ones_that_show_nothing_are_not() {
+        let mut decoder = AnthropicDecoder::new();
+        for known in [
+            r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#,
+            r#"{"type":"content_block_delta","index":0,"delta":{"type":"signature_delta","signature":"x"}}"#,
+            r#"{"type":"content_block_start","index":1,"content_block":{"type":"redacted_thinking","data":"x"}}"#,
+            r#"{"type":"content_block_stop","index":0}"#,
+        ] {
+            assert!(!chunk(&mut decoder, known).shows(true), "{known}");
+        }
+        for unknown in [
+            r#"{"type":"something_new","index":"no number"}"#,
+            r#"{"type":"content_block_start","index":2,"content_block":{"type":"server_tool_use","id":"x"}}"#,
+            r#"{"type":"content_block_delta","index":2,"delta":{"type":"input_json_delta","partial_json":"{"}}"#,
+            r#"{"type":"content_block_delta","index":0,"delta":{"type":"citations_delta","citation":{}}}"#,
+        ] {
+            assert!(chunk(&mut decoder, unknown).unknown, "{unknown}");
+        }
+        for bad in [
+            "{",
+            "[]",
+            "3",
+            r#"{"type":"content_block_delta","index":0}"#,
+            r#"{"type":"message_start"}"#,
+        ] {
+            assert!(
+                matches!(decoder.decode(bad.into()), Ok(Step::Malformed)),
+                "{bad}"
+            );
+        }
+        assert!(matches!(
+            decoder.decode(r#"{"type": "ping"}"#.into()),
+            Ok(Step::Nothing)
+        ));
+    }
+
+    #[test]
+    fn errors_in_a_stream() {
+        let error = r#"{"type":"error","error":{"details":null,"type":"overloaded_error","message":"Overloaded"}}"#;
+        let error = AnthropicDecoder::new()
+            .decode(error.into())
+            .expect_err("an error");
+        assert_eq!(
+            (error.kind(), error.message()),
+            (ErrorKind::Overloaded, "Overloaded")
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_event_panics(data in any::<String>(), inner in any::<String>(), index in any::<u64>()) {
+            let mut decoder = AnthropicDecoder::new();
+            let _ = decoder.decode(data);
+            let quoted = serde_json::to_string(&inner).expect("JSON");
+            for kind in ["message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta", "error"] {
+                for member in ["delta", "content_block", "message", "usage", "error"] {
+                    for value in [
+                        quoted.clone(),
+                        format!(r#"{{"type":{quoted},"text":{quoted},"usage":{{"input_tokens":{index}}}}}"#),
+                    ] {
+                        let _ = decoder.decode(format!(r#"{{"type":"{kind}","index":{index},"{member}":{value}}}"#));
+                    }
+                }
+            }
+        }
+    }
+}

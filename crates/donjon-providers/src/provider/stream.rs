@@ -1,0 +1,142 @@
+//! A streamed answer, read from the body of a response.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{self, Poll, ready},
+    time::Duration,
+};
+
+use donjon_core::{BoxError, Chunk, Head, LlmError};
+use futures_core::Stream;
+use http_body::Body;
+
+use super::{failure, future::sign, stats::Counters};
+use crate::{
+    codec::{Step, StreamDecoder},
+    sse::EventData,
+};
+
+/// How long the end of a body is waited for after the end of its answer.
+const LINGER: Duration = Duration::from_millis(100);
+
+/// The chunks of an answer.
+pub(super) struct AnswerStream<B, D>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    /// `None` once the answer has ended. In a box, so that the rest can be read elsewhere.
+    events: Option<Pin<Box<EventData<B>>>>,
+    decoder: D,
+    counters: Arc<Counters>,
+    head: Head,
+}
+
+impl<B, D> AnswerStream<B, D>
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    pub(super) fn new(
+        body: B,
+        max_event: usize,
+        decoder: D,
+        counters: Arc<Counters>,
+        head: Head,
+    ) -> Self {
+        Self {
+            events: Some(Box::pin(EventData::new(body, max_event))),
+            decoder,
+            counters,
+            head,
+        }
+    }
+
+    fn fail(&mut self, error: LlmError) -> LlmError {
+        self.events = None;
+        let provider = self.head.provider.as_ref();
+        let error = match provider {
+            Some(provider) => sign(error, provider, self.head.target.as_ref()),
+            None => error,
+        };
+        match &self.head.hints {
+            Some(hints) => error.with_hints(hints.clone()),
+            None => error,
+        }
+    }
+
+    /// The answer has ended, and its caller waits for nothing. A body that is dropped before its own
+    /// end takes an HTTP/1 connection with it; the end mostly follows at once, so it is read beside.
+    fn let_go(&mut self) {
+        let Some(mut events) = self.events.take() else {
+            return;
+        };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        runtime.spawn(async move {
+            let rest = std::future::poll_fn(move |cx| {
+                while ready!(events.as_mut().poll_next(cx)).is_some() {}
+                Poll::Ready(())
+            });
+            let _ = tokio::time::timeout(LINGER, rest).await;
+        });
+    }
+}
+
+// Nothing in it is pinned in place.
+impl<B, D> Unpin for AnswerStream<B, D>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+}
+
+impl<B, D> Stream for AnswerStream<B, D>
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+    D: StreamDecoder,
+{
+    type Item = Result<Chunk, LlmError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        loop {
+            let Some(events) = &mut this.events else {
+                return Poll::Ready(None);
+            };
+            let data = match ready!(events.as_mut().poll_next(cx)) {
+                Some(Ok(data)) => data,
+                Some(Err(error)) => {
+                    let error = this.fail(failure::of_events(error));
+                    return Poll::Ready(Some(Err(error)));
+                }
+                None => {
+                    this.events = None;
+                    return Poll::Ready(None);
+                }
+            };
+            match this.decoder.decode(data) {
+                Ok(Step::Chunk(chunk)) => return Poll::Ready(Some(Ok(chunk))),
+                Ok(Step::Last(chunk)) => {
+                    this.let_go();
+                    return Poll::Ready(Some(Ok(chunk)));
+                }
+                Ok(Step::Done) => {
+                    this.let_go();
+                    return Poll::Ready(None);
+                }
+                Ok(Step::Nothing) => {}
+                Ok(Step::Malformed) => this.counters.malformed_event(),
+                Err(error) => {
+                    let error = this.fail(error);
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
+        }
+    }
+}
