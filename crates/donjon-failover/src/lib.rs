@@ -1,1 +1,76 @@
 //! Failover between language model targets as a tower service, up to the first token.
+//!
+//! # What it does
+//!
+//! Asks one target after another, in order, until one serves. It fails over up to the commit point:
+//! whatever a target fails with before the caller was shown anything (an outage, a quota, a prompt
+//! too long for its model, silence) the next target can make good. Which errors are worth another
+//! target is said by core's [`Disposition`](donjon_core::Disposition) table, or by a
+//! [classifier](FailoverBuilder::classify) of yours; an error that concerns the caller comes back at
+//! once and as it is. Each target can be asked for [a model of its own](Target::map_model). When all
+//! of them failed, the error keeps the reason of [each](donjon_core::LlmError::attempts) and says
+//! when the first could work again. A [`FailoverHandle`] shows figures, switches targets off and on,
+//! and tells of events.
+//!
+//! # What it does not do
+//!
+//! It does not ask the same target twice (`donjon-retry`, around each target, does), sets no time
+//! limit but on a target's readiness (`donjon-timeout` does), and does not heal a stream that breaks
+//! after its first token: that is told in-band, and counted here. Targets are asked in the order
+//! given; strategies that look at health, load or cost have their place behind [`Route`].
+//!
+//! # Where it stands
+//!
+//! Inside the call's deadline and the caller's own limits, which are final; around the stack of each
+//! target. Innermost in each of these belongs [`CommitLayer`](donjon_core::CommitLayer), without
+//! which a stream that fails before its first token is taken for an answer.
+//!
+//! ```
+//! use donjon_core::{
+//!     BoxLlmService, ChatCompletion, ErrorKind, Head, LlmError, LlmRequest, LlmResponse, Message,
+//! };
+//! use donjon_failover::{Failover, Target};
+//! use tower::{Service, ServiceExt, service_fn};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let main = service_fn(|_: LlmRequest| async {
+//!     Err::<LlmResponse, _>(LlmError::new(ErrorKind::Overloaded, "come back later"))
+//! });
+//! let spare = service_fn(|request: LlmRequest| async move {
+//!     let answer = ChatCompletion::text(request.model.clone(), "Hello!");
+//!     Ok::<_, LlmError>(LlmResponse::complete(Head::new(request.model), answer))
+//! });
+//!
+//! let mut model = Failover::builder()
+//!     .target(Target::new("main", BoxLlmService::new(main)))
+//!     .target(Target::new("spare", BoxLlmService::new(spare)).map_model("gpt-4o", "llama-3.3-70b"))
+//!     .build()?;
+//! let handle = model.handle();
+//!
+//! let request = LlmRequest::chat("gpt-4o", [Message::user("Hello?")]);
+//! let answer = model.ready().await?.call(request).await?;
+//! assert_eq!(answer.head.target.as_deref(), Some("spare"));
+//! assert_eq!(&*answer.head.model, "llama-3.3-70b");
+//! assert_eq!(handle.targets()[0].failed_with(ErrorKind::Overloaded), 1);
+//! # Ok(()) }
+//! ```
+
+mod builder;
+mod course;
+mod future;
+mod handle;
+mod layer;
+mod patient;
+mod route;
+mod service;
+mod state;
+mod target;
+
+pub use builder::{ConfigError, DEFAULT_PATIENCE, FailoverBuilder};
+pub use future::FailoverFuture;
+pub use handle::{FailoverEvent, FailoverHandle, TargetStats, UnknownTarget};
+pub use layer::FailoverLayer;
+pub use route::{Order, Ordered, Route, TargetView, Targets};
+pub use service::Failover;
+pub use target::Target;
