@@ -29,6 +29,7 @@ pub use future::CommitFuture;
 
 use crate::{
     error::LlmError,
+    observe::Context,
     vocab::{LlmRequest, LlmResponse},
 };
 
@@ -97,6 +98,7 @@ where
 
     fn call(&mut self, mut request: LlmRequest) -> Self::Future {
         let attempt = request.call.dispatch().clone();
-        CommitFuture::new(self.inner.call(request), attempt, self.reasoning)
+        let context = Context::of(&request.call);
+        CommitFuture::new(self.inner.call(request), attempt, context, self.reasoning)
     }
 }

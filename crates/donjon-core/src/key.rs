@@ -76,7 +76,8 @@ impl KeyBy {
             Self::Project => name(request.identity.project.as_ref()),
             Self::User => match (&request.identity.tenant, &request.identity.user) {
                 (Some(tenant), Some(user)) => Key::Pair(tenant.clone(), user.clone()),
-                (None, user) => name(user.as_ref()),
+                (None, Some(user)) => Key::Pair("".into(), user.clone()),
+                (None, None) => Key::Global,
                 (tenant, None) => name(tenant.as_ref()),
             },
             Self::Custom(find) => find(request),

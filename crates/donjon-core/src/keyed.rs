@@ -5,11 +5,15 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+            fence,
+        },
     },
 };
 
-use papaya::{HashMap, Operation as Step};
+use papaya::HashMap;
 
 use crate::key::Key;
 
@@ -34,7 +38,20 @@ pub struct Keyed<V> {
 
 struct Entry<V> {
     value: Arc<V>,
+    /// Asked for since it was last looked at.
     asked: AtomicBool,
+    /// Being forgotten.
+    gone: AtomicBool,
+}
+
+impl<V> Entry<V> {
+    /// The value, unless it is being forgotten. Either the clone is counted before the one who
+    /// forgets looks at the count, or his mark is seen here.
+    fn take(&self) -> Option<Arc<V>> {
+        let value = self.value.clone();
+        fence(SeqCst);
+        (!self.gone.load(SeqCst)).then_some(value)
+    }
 }
 
 /// The map is full of keys that cannot be forgotten.
@@ -70,18 +87,25 @@ impl<V: Idle> Keyed<V> {
     ///
     /// [`Full`], if the key is new and no other can be forgotten for it.
     pub fn get_or_make(&self, key: &Key, make: impl FnOnce() -> V) -> Result<Arc<V>, Full> {
-        if let Some(entry) = self.entries.pin().get(key) {
-            if !entry.asked.load(Relaxed) {
-                entry.asked.store(true, Relaxed);
-            }
-            return Ok(entry.value.clone());
+        match self.take(key) {
+            Some(value) => Ok(value),
+            // Made before the lock is taken: it is the caller's code.
+            None => self.insert(key, Arc::new(make())),
         }
-        self.make(key, make)
     }
 
     /// The state of `key`, if it is known.
     pub fn get(&self, key: &Key) -> Option<Arc<V>> {
-        self.entries.pin().get(key).map(|entry| entry.value.clone())
+        self.entries.pin().get(key)?.take()
+    }
+
+    fn take(&self, key: &Key) -> Option<Arc<V>> {
+        let entries = self.entries.pin();
+        let entry = entries.get(key)?;
+        if !entry.asked.load(Relaxed) {
+            entry.asked.store(true, Relaxed);
+        }
+        entry.take()
     }
 
     /// How many keys are known.
@@ -106,64 +130,82 @@ impl<V: Idle> Keyed<V> {
         }
     }
 
-    fn make(&self, key: &Key, make: impl FnOnce() -> V) -> Result<Arc<V>, Full> {
+    fn insert(&self, key: &Key, value: Arc<V>) -> Result<Arc<V>, Full> {
         // Only new keys come here; the lock makes the bound exact.
         let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        let entries = self.entries.pin();
-        if let Some(entry) = entries.get(key) {
-            return Ok(entry.value.clone());
+        if let Some(known) = self.take(key) {
+            return Ok(known);
         }
-        let mut looks = if order.len() < self.capacity {
-            2
-        } else {
-            SEARCH
-        };
-        while looks > 0 && self.look_at_oldest(&mut order) {
-            looks -= 1;
-            if order.len() < self.capacity && looks > 2 {
-                looks = 1;
-            }
-        }
+        self.sweep(&mut order);
         if order.len() >= self.capacity {
             return Err(Full);
         }
-        let value = Arc::new(make());
-        entries.insert(
-            key.clone(),
-            Arc::new(Entry {
-                value: value.clone(),
-                asked: AtomicBool::new(true),
-            }),
-        );
+        let entry = Entry {
+            value: value.clone(),
+            asked: AtomicBool::new(true),
+            gone: AtomicBool::new(false),
+        };
+        self.entries.pin().insert(key.clone(), Arc::new(entry));
         order.push_back(key.clone());
         Ok(value)
     }
 
-    /// Forgets the oldest key if it may be, else makes it the youngest; false if there is none.
-    fn look_at_oldest(&self, order: &mut VecDeque<Key>) -> bool {
-        let Some(oldest) = order.pop_front() else {
-            return false;
-        };
-        let entries = self.entries.pin();
-        let forgotten = entries.compute(oldest.clone(), |known| match known {
-            // Held by a call in flight, or asked for since: it stays.
-            Some((_, entry))
-                if entry.asked.swap(false, Relaxed)
-                    || Arc::strong_count(&entry.value) > 1
-                    || !entry.value.is_idle() =>
-            {
-                Step::Abort(())
+    /// Looks at two of the oldest keys; where the map is full, at more of them until there is room.
+    /// Keys that were asked for since they were last looked at are kept, unless all are.
+    fn sweep(&self, order: &mut VecDeque<Key>) {
+        let mut spare = None;
+        // No key is looked at twice.
+        for looks in 0..SEARCH.min(order.len()) {
+            let room = order.len() < self.capacity;
+            if looks >= 2 && room {
+                return;
             }
-            Some(_) => Step::Remove,
-            None => Step::Abort(()),
-        });
-        if matches!(forgotten, papaya::Compute::Removed(..)) {
-            self.evicted.fetch_add(1, Relaxed);
-        } else {
-            order.push_back(oldest);
+            let Some(oldest) = order.pop_front() else {
+                return;
+            };
+            match self.look_at(&oldest) {
+                Look::Forgotten => {}
+                Look::Asked => {
+                    spare.get_or_insert_with(|| oldest.clone());
+                    order.push_back(oldest);
+                }
+                Look::Busy => order.push_back(oldest),
+            }
         }
-        true
+        if order.len() >= self.capacity
+            && let Some(spare) = spare
+            && matches!(self.look_at(&spare), Look::Forgotten)
+        {
+            order.retain(|key| *key != spare);
+        }
     }
+
+    /// Forgets a key that is idle, held by nobody, and was not asked for since the last look.
+    fn look_at(&self, key: &Key) -> Look {
+        let entries = self.entries.pin();
+        let Some(entry) = entries.get(key) else {
+            return Look::Forgotten;
+        };
+        if entry.asked.swap(false, Relaxed) {
+            return Look::Asked;
+        }
+        entry.gone.store(true, SeqCst);
+        fence(SeqCst);
+        if Arc::strong_count(&entry.value) > 1 || !entry.value.is_idle() {
+            entry.gone.store(false, SeqCst);
+            return Look::Busy;
+        }
+        entries.remove(key);
+        self.evicted.fetch_add(1, Relaxed);
+        Look::Forgotten
+    }
+}
+
+/// What became of a key that was looked at.
+enum Look {
+    Forgotten,
+    Asked,
+    Busy,
 }
 
 impl<V> fmt::Debug for Keyed<V> {
@@ -203,6 +245,57 @@ mod tests {
         }
         assert!(keyed.get(&key(7)).is_some(), "it still limits");
         assert!(keyed.evicted() >= 9_900);
+    }
+
+    #[test]
+    fn idle_keys_give_way_even_if_all_were_asked_for() {
+        let keyed = Keyed::new(200);
+        let idle = || State(AtomicBool::new(true));
+        for n in 0..200 {
+            keyed.get_or_make(&key(n), idle).expect("there is room");
+            for known in 0..=n {
+                keyed.get_or_make(&key(known), idle).expect("it is known");
+            }
+        }
+        assert_eq!(
+            keyed.len(),
+            200,
+            "nothing that is asked for is forgotten while there is room"
+        );
+        keyed
+            .get_or_make(&key(200), idle)
+            .expect("one of them gives way");
+        assert_eq!(keyed.len(), 200);
+    }
+
+    #[test]
+    fn a_state_is_never_forgotten_while_it_is_being_taken() {
+        struct Count(AtomicU64);
+        impl Idle for Count {
+            fn is_idle(&self) -> bool {
+                self.0.load(SeqCst) == 0
+            }
+        }
+        let keyed = Keyed::new(4);
+        let fresh = || Count(AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            for worker in 0..2 {
+                let keyed = &keyed;
+                scope.spawn(move || {
+                    for n in 0..20_000 {
+                        let _ = keyed.get_or_make(&key(1 + 2 * n + worker), fresh);
+                    }
+                });
+            }
+            for _ in 0..20_000 {
+                if let Ok(state) = keyed.get_or_make(&key(0), fresh) {
+                    state.0.fetch_add(1, SeqCst);
+                    let known = keyed.get(&key(0)).expect("it limits");
+                    assert!(Arc::ptr_eq(&known, &state));
+                    state.0.fetch_sub(1, SeqCst);
+                }
+            }
+        });
     }
 
     #[test]

@@ -37,6 +37,40 @@ impl Observer for () {
     fn end(&mut self, _: &End<'_>) {}
 }
 
+impl<O: Observer + ?Sized> Observer for Box<O> {
+    fn committed(&mut self, head: &Head) {
+        (**self).committed(head);
+    }
+
+    fn chunk(&mut self, chunk: &Chunk) {
+        (**self).chunk(chunk);
+    }
+
+    fn end(&mut self, end: &End<'_>) {
+        (**self).end(end);
+    }
+}
+
+impl<O: Observer> Observer for Option<O> {
+    fn committed(&mut self, head: &Head) {
+        if let Some(observer) = self {
+            observer.committed(head);
+        }
+    }
+
+    fn chunk(&mut self, chunk: &Chunk) {
+        if let Some(observer) = self {
+            observer.chunk(chunk);
+        }
+    }
+
+    fn end(&mut self, end: &End<'_>) {
+        if let Some(observer) = self {
+            observer.end(end);
+        }
+    }
+}
+
 impl<A: Observer, B: Observer> Observer for (A, B) {
     fn committed(&mut self, head: &Head) {
         self.0.committed(head);
@@ -56,6 +90,7 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum Outcome<'a> {
     /// With a whole answer. A stream that is dropped once every choice had its finish reason has
     /// succeeded: many clients stop reading there.

@@ -1,10 +1,10 @@
 //! Reserving what a call may use, and settling with what it did use.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use crate::{
-    error::ErrorKind,
-    ledger::AttemptRef,
+    error::{ErrorKind, TimeoutClock},
+    ledger::{AttemptRef, Ledger},
     observe::{End, Observer, Outcome},
     vocab::{Call, Chunk, Estimate, Head, Origin, Usage},
 };
@@ -43,7 +43,7 @@ pub struct Reservation<A: Account> {
     account: Option<A>,
     estimate: Estimate,
     tokens_per_byte: f32,
-    attempt: Option<AttemptRef>,
+    sent: Sent,
     origin: Origin,
     committed: bool,
     usage: Option<Usage>,
@@ -58,7 +58,7 @@ impl<A: Account> Reservation<A> {
             account: Some(account),
             estimate: call.estimate.unwrap_or_default(),
             tokens_per_byte: 0.25,
-            attempt: call.attempt().cloned(),
+            sent: Sent::of(call),
             origin: Origin::Upstream,
             committed: false,
             usage: None,
@@ -84,17 +84,57 @@ impl<A: Account> Reservation<A> {
         if self.origin != Origin::Upstream {
             return Settlement::Nothing;
         }
-        if let Some(usage) = self.usage {
-            return Settlement::Actual(usage);
-        }
-        let unsent = self.attempt.as_ref().is_some_and(|a| !a.was_sent());
-        if unsent && !self.committed {
+        if !self.committed && !self.sent.anything() {
             return Settlement::Nothing;
         }
-        Settlement::Estimated(Usage::new(
-            self.estimate.input,
-            scale(self.streamed_bytes, self.tokens_per_byte),
-        ))
+        // What was told before the end is less than what was used in the end.
+        let told = self.usage.unwrap_or_default();
+        let streamed = scale(self.streamed_bytes, self.tokens_per_byte);
+        let mut usage = told;
+        usage.input = if told.input > 0 {
+            told.input
+        } else {
+            self.estimate.input
+        };
+        usage.output = told.output.max(streamed);
+        Settlement::Estimated(usage)
+    }
+}
+
+/// Tells whether anything was sent since a reservation was made.
+enum Sent {
+    /// Under this attempt.
+    Under(AttemptRef),
+    /// In this call, where no attempt was open; so many were sent before.
+    Since(Arc<Ledger>, u32),
+    /// The call has not begun: nobody can tell.
+    Unknown,
+}
+
+impl Sent {
+    fn of(call: &Call) -> Self {
+        match (call.attempt(), call.ledger()) {
+            (Some(attempt), _) => Self::Under(attempt.clone()),
+            (None, Some(ledger)) => Self::Since(ledger.clone(), ledger.sent()),
+            (None, None) => Self::Unknown,
+        }
+    }
+
+    fn anything(&self) -> bool {
+        match self {
+            Self::Under(attempt) => attempt.led_to_sending(),
+            Self::Since(ledger, before) => ledger.sent() > *before,
+            Self::Unknown => true,
+        }
+    }
+
+    /// What a failed attempt is known to have used all the same.
+    fn billed(&self) -> Option<Usage> {
+        let used = |usage: &Usage| usage.total() > 0;
+        match self {
+            Self::Under(attempt) => Some(attempt.read().usage).filter(used),
+            Self::Since(..) | Self::Unknown => None,
+        }
     }
 }
 
@@ -125,17 +165,24 @@ impl<A: Account> Observer for Reservation<A> {
         if end.usage.is_some() {
             self.usage = end.usage.copied();
         }
-        self.settle(|this| match end.outcome {
-            // A provider that answers with an error charges nothing; one that was waited for in
-            // vain may have worked all the while.
-            Outcome::Failure(error)
-                if !this.committed && !matches!(error.kind(), ErrorKind::Timeout(_)) =>
-            {
-                Settlement::Nothing
+        self.settle(|this| match (end.outcome, this.usage) {
+            _ if this.origin != Origin::Upstream => Settlement::Nothing,
+            (Outcome::Success, Some(usage)) => Settlement::Actual(usage),
+            // A provider that answers with an error charges nothing, unless it said so; one that
+            // was waited for in vain may have worked all the while.
+            (Outcome::Failure(error), _) if !this.committed && !waited_in_vain(error.kind()) => {
+                match this.sent.billed() {
+                    Some(usage) => Settlement::Actual(usage),
+                    None => Settlement::Nothing,
+                }
             }
             _ => this.best_known(),
         });
     }
+}
+
+const fn waited_in_vain(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Timeout(clock) if !matches!(clock, TimeoutClock::Connect))
 }
 
 impl<A: Account> Drop for Reservation<A> {

@@ -23,10 +23,41 @@ use crate::{
 /// * An `Err` item ends the call at once: observers hear it, and the stream yields nothing more.
 /// * Dropped before it is complete it was cancelled; afterwards it has succeeded.
 pub struct ResponseStream {
-    state: Pin<Box<State<DynStream>>>,
+    state: Pin<Box<State<dyn Source + Send>>>,
 }
 
-type DynStream = dyn Stream<Item = Result<Chunk, LlmError>> + Send;
+/// A stream that can be let go of before its owner.
+trait Source {
+    fn poll_next(
+        self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+    ) -> Poll<Option<Result<Chunk, LlmError>>>;
+
+    fn close(self: Pin<&mut Self>);
+}
+
+pin_project! {
+    struct Open<S> {
+        #[pin]
+        stream: Option<S>,
+    }
+}
+
+impl<S: Stream<Item = Result<Chunk, LlmError>>> Source for Open<S> {
+    fn poll_next(
+        self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+    ) -> Poll<Option<Result<Chunk, LlmError>>> {
+        match self.project().stream.as_pin_mut() {
+            Some(stream) => stream.poll_next(cx),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn close(self: Pin<&mut Self>) {
+        self.project().stream.set(None);
+    }
+}
 
 pin_project! {
     struct State<S: ?Sized> {
@@ -47,7 +78,9 @@ impl ResponseStream {
             state: Box::pin(State {
                 watchers: Watchers::default(),
                 progress: Progress::new(choices),
-                stream,
+                stream: Open {
+                    stream: Some(stream),
+                },
             }),
         }
     }
@@ -70,9 +103,13 @@ impl ResponseStream {
 
     pub(crate) fn attach(&mut self, mut observer: Box<dyn Observer>, mut context: Context) {
         let this = self.state.as_mut().project();
-        if this.progress.ended {
-            // Nothing more will be heard; whoever asks now hears how it stood.
-            observer.end(&End::without_answer(Outcome::Success));
+        if let Some(ended) = &this.progress.ended {
+            // Nothing more will be heard; whoever asks now hears how it ended.
+            let outcome = match ended {
+                Some(error) => Outcome::Failure(error),
+                None => Outcome::Success,
+            };
+            observer.end(&this.progress.end(outcome));
             return;
         }
         context.waits();
@@ -84,54 +121,49 @@ impl Stream for ResponseStream {
     type Item = Result<Chunk, LlmError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.state.as_mut().project();
+        let mut this = self.state.as_mut().project();
         let progress = this.progress;
-        if progress.ended {
+        if progress.ended.is_some() {
             return Poll::Ready(None);
         }
-        let item = ready!(this.stream.poll_next(cx));
-        match item {
+        let item = ready!(this.stream.as_mut().poll_next(cx));
+        let error = match item {
             Some(Ok(chunk)) => {
                 progress.see(&chunk);
                 for watcher in &mut this.watchers.list {
                     watcher.observer.chunk(&chunk);
                 }
-                Poll::Ready(Some(Ok(chunk)))
+                return Poll::Ready(Some(Ok(chunk)));
             }
-            Some(Err(_)) | None if progress.is_complete() => {
-                this.watchers.end(progress, Outcome::Success);
-                Poll::Ready(None)
-            }
-            Some(Err(error)) => {
-                this.watchers.end(progress, Outcome::Failure(&error));
-                Poll::Ready(Some(Err(error)))
-            }
-            None => {
-                let error = LlmError::new(
-                    ErrorKind::Incomplete,
-                    "the stream ended without a finish reason",
-                );
-                this.watchers.end(progress, Outcome::Failure(&error));
-                Poll::Ready(Some(Err(error)))
-            }
-        }
+            _ if progress.is_complete() => None,
+            Some(Err(error)) => Some(error),
+            None => Some(LlmError::new(
+                ErrorKind::Incomplete,
+                "the stream ended without a finish reason",
+            )),
+        };
+        // What stands further in is let go of, and hears the end, first.
+        this.stream.close();
+        this.watchers.end(progress, error.clone());
+        Poll::Ready(error.map(Err))
     }
 }
 
 impl FusedStream for ResponseStream {
     fn is_terminated(&self) -> bool {
-        self.state.progress.ended
+        self.state.progress.ended.is_some()
     }
 }
 
 impl Drop for ResponseStream {
     fn drop(&mut self) {
         let this = self.state.as_mut().project();
-        if this.progress.ended {
+        if this.progress.ended.is_some() {
             return;
         }
+        this.stream.close();
         if this.progress.is_complete() {
-            this.watchers.end(this.progress, Outcome::Success);
+            this.watchers.end(this.progress, None);
         } else {
             this.watchers.end_dropped(this.progress);
         }
@@ -143,7 +175,7 @@ impl fmt::Debug for ResponseStream {
         f.debug_struct("ResponseStream")
             .field("choices", &self.choices())
             .field("complete", &self.state.progress.is_complete())
-            .field("ended", &self.state.progress.ended)
+            .field("ended", &self.state.progress.ended.is_some())
             .finish_non_exhaustive()
     }
 }
@@ -160,15 +192,18 @@ struct Watchers {
 }
 
 impl Watchers {
-    fn end(&mut self, progress: &mut Progress, outcome: Outcome<'_>) {
-        progress.ended = true;
+    fn end(&mut self, progress: &mut Progress, error: Option<LlmError>) {
+        progress.ended = Some(error.clone());
+        let outcome = match &error {
+            Some(error) => Outcome::Failure(error),
+            None => Outcome::Success,
+        };
         for mut watcher in self.list.drain(..) {
             watcher.observer.end(&progress.end(outcome));
         }
     }
 
-    fn end_dropped(&mut self, progress: &mut Progress) {
-        progress.ended = true;
+    fn end_dropped(&mut self, progress: &Progress) {
         for mut watcher in self.list.drain(..) {
             let observer = &mut watcher.observer;
             watcher
@@ -185,7 +220,8 @@ struct Progress {
     finished: u128,
     usage: Option<Usage>,
     bytes: u64,
-    ended: bool,
+    /// Whether it ended, and with which error.
+    ended: Option<Option<LlmError>>,
 }
 
 impl Progress {
@@ -195,7 +231,7 @@ impl Progress {
             finished: 0,
             usage: None,
             bytes: 0,
-            ended: false,
+            ended: None,
         }
     }
 

@@ -25,7 +25,7 @@ pub fn watch<F, O: Observer>(call: &Call, future: F, observer: O) -> Watch<F, O>
 impl<F, O: Observer> Watch<F, O> {
     pub(crate) fn in_context(context: Context, future: F, observer: O) -> Self {
         Self {
-            future,
+            future: Some(future),
             observer: Some(observer),
             context,
         }
@@ -38,8 +38,10 @@ pin_project! {
     where
         O: Observer,
     {
+        // Gone as soon as it is over, so that whoever watches further in has heard the end, and
+        // whatever it holds is free, before this observer hears it.
         #[pin]
-        future: F,
+        future: Option<F>,
         observer: Option<O>,
         context: Context,
     }
@@ -49,8 +51,9 @@ pin_project! {
         O: Observer,
     {
         fn drop(this: Pin<&mut Self>) {
-            let this = this.project();
+            let mut this = this.project();
             if let Some(mut observer) = this.observer.take() {
+                this.future.set(None);
                 this.context
                     .tell_drop(|outcome| observer.end(&End::without_answer(outcome)));
             }
@@ -67,14 +70,16 @@ where
     type Output = Result<LlmResponse, LlmError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let result = match this.future.poll(cx) {
+        let mut this = self.project();
+        let future = this.future.as_mut().as_pin_mut();
+        let result = match future.expect("polled after completion").poll(cx) {
             Poll::Pending => {
                 this.context.waits();
                 return Poll::Pending;
             }
             Poll::Ready(result) => result,
         };
+        this.future.set(None);
         let observer = this.observer.take();
         Poll::Ready(match (result, observer) {
             (Ok(response), Some(observer)) => {

@@ -16,30 +16,43 @@ use crate::{
     ledger::{AttemptRef, Billed},
     observe::{Context, End, Observer, Outcome},
     stream::ResponseStream,
-    vocab::{Body, Chunk, FinishReason, Head, LlmResponse},
+    vocab::{Body, Chunk, FinishReason, Head, LlmResponse, Usage},
 };
 
 pin_project! {
     /// The future of [`Commit`](super::Commit).
     pub struct CommitFuture<F> {
         attempt: AttemptRef,
+        context: Context,
         reasoning: bool,
         #[pin]
         state: State<F>,
+    }
+
+    impl<F> PinnedDrop for CommitFuture<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            if matches!(*this.state, State::Over) {
+                return;
+            }
+            this.state.set(State::Over);
+            this.context.tell_drop(|outcome| this.attempt.end(outcome));
+        }
     }
 }
 
 pin_project! {
     #[project = StateProj]
+    #[project_replace = StateTaken]
     enum State<F> {
         Sending {
             #[pin]
             future: F,
         },
         Holding {
-            // An option, so that it can be moved onto the response.
-            held: Option<Box<Held>>,
+            held: Box<Held>,
         },
+        Over,
     }
 }
 
@@ -49,7 +62,9 @@ struct Held {
     stream: ResponseStream,
     chunks: VecDeque<Chunk>,
     bytes: usize,
-    withheld: u32,
+    /// Which of the first 128 choices a filter withheld.
+    withheld: u128,
+    usage: Option<Usage>,
 }
 
 /// What a chunk means for a stream that has shown nothing yet.
@@ -60,9 +75,10 @@ enum Step {
 }
 
 impl<F> CommitFuture<F> {
-    pub(super) fn new(future: F, attempt: AttemptRef, reasoning: bool) -> Self {
+    pub(super) fn new(future: F, attempt: AttemptRef, context: Context, reasoning: bool) -> Self {
         Self {
             attempt,
+            context,
             reasoning,
             state: State::Sending { future },
         }
@@ -78,12 +94,13 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        loop {
-            let result = match this.state.as_mut().project() {
+        let result = loop {
+            match this.state.as_mut().project() {
                 StateProj::Sending { future } => {
                     let Poll::Ready(result) = future.poll(cx) else {
                         // A leaf that does not say when it sent has done so by now.
-                        this.attempt.stamp_sent();
+                        this.attempt.stamp_sent_unless_leaf_does();
+                        this.context.waits();
                         return Poll::Pending;
                     };
                     match result.map_err(Into::into) {
@@ -91,44 +108,55 @@ where
                             head,
                             body: Body::Stream(stream),
                         }) => {
-                            let held = Some(Box::new(Held::new(head, stream)));
+                            this.attempt.stamp_sent();
+                            this.attempt.stamp_first_byte();
+                            let held = Box::new(Held::new(head, stream));
                             this.state.set(State::Holding { held });
-                            continue;
                         }
-                        Ok(response) => whole(response),
-                        Err(error) => Err(error),
+                        Ok(response) => break whole(response, this.attempt),
+                        Err(error) => break Err(error),
                     }
                 }
-                StateProj::Holding { held } => match held {
-                    Some(waiting) => {
-                        let step = ready!(waiting.poll_step(cx, *this.reasoning));
-                        match (step, held.take()) {
-                            (Ok(()), Some(held)) => Ok(held.release(this.attempt)),
-                            (Err(error), _) => Err(error),
-                            (Ok(()), None) => return Poll::Pending,
-                        }
+                StateProj::Holding { held } => {
+                    let Poll::Ready(step) = held.poll_step(cx, *this.reasoning) else {
+                        this.context.waits();
+                        return Poll::Pending;
+                    };
+                    if let Some(usage) = &held.usage {
+                        this.attempt.set_usage(usage);
                     }
-                    None => return Poll::Pending,
-                },
-            };
-            return Poll::Ready(match result {
-                Ok(response) => {
-                    this.attempt.succeed(&response);
-                    Ok(response)
+                    let taken = this.state.as_mut().project_replace(State::Over);
+                    break match (step, taken) {
+                        (Ok(()), StateTaken::Holding { held }) => {
+                            Ok(held.release(this.attempt, this.context))
+                        }
+                        (Ok(()), _) => unreachable!("it was holding above"),
+                        (Err(error), _) => Err(error),
+                    };
                 }
-                Err(error) => {
-                    this.attempt.fail(&error);
-                    Err(error)
-                }
-            });
+                StateProj::Over => panic!("polled after completion"),
+            }
+        };
+        this.state.set(State::Over);
+        match &result {
+            Ok(response) => this.attempt.succeed(response),
+            Err(error) => this.attempt.fail(error),
         }
+        Poll::Ready(result)
     }
 }
 
 /// A whole answer commits as it is, unless a filter left nothing of it.
-fn whole(response: LlmResponse) -> Result<LlmResponse, LlmError> {
-    let chat = response.completion().and_then(|c| c.as_chat());
-    if chat.is_some_and(|chat| chat.is_withheld()) {
+fn whole(response: LlmResponse, attempt: &AttemptRef) -> Result<LlmResponse, LlmError> {
+    let completion = response.completion();
+    if completion
+        .and_then(|c| c.as_chat())
+        .is_some_and(|chat| chat.is_withheld())
+    {
+        // What was withheld is billed all the same.
+        if let Some(usage) = completion.and_then(|c| c.usage()) {
+            attempt.set_usage(usage);
+        }
         return Err(withheld(&response.head));
     }
     Ok(response)
@@ -153,6 +181,7 @@ impl Held {
             chunks: VecDeque::with_capacity(4),
             bytes: 0,
             withheld: 0,
+            usage: None,
         }
     }
 
@@ -173,6 +202,7 @@ impl Held {
             if chunk.is_ping() {
                 continue;
             }
+            self.usage = chunk.usage.or(self.usage);
             let step = self.weigh(&chunk, reasoning);
             self.bytes += chunk.bytes();
             self.chunks.push_back(chunk);
@@ -194,17 +224,19 @@ impl Held {
         for choice in &chunk.choices {
             match &choice.finish_reason {
                 None => {}
-                Some(FinishReason::ContentFilter) => self.withheld += 1,
+                Some(FinishReason::ContentFilter) => {
+                    self.withheld |= 1_u128.checked_shl(choice.index).unwrap_or(0);
+                }
                 Some(_) => return Step::Commit,
             }
         }
-        if self.withheld >= self.stream.choices() {
+        if self.withheld.count_ones() >= self.stream.choices() {
             return Step::Withheld;
         }
         Step::Hold
     }
 
-    fn release(self, attempt: &AttemptRef) -> LlmResponse {
+    fn release(self, attempt: &AttemptRef, context: &Context) -> LlmResponse {
         let Self {
             mut head,
             stream,
@@ -220,7 +252,7 @@ impl Held {
             head.id = chunks.iter().find_map(|chunk| chunk.id.clone());
         }
         let mut stream = stream.wrap(|rest| Replay { chunks, rest });
-        stream.attach(Box::new(Stamp(attempt.clone())), Context::now());
+        stream.attach(Box::new(Stamp(attempt.clone())), context.clone());
         LlmResponse::stream(head, stream)
     }
 }
@@ -255,10 +287,7 @@ impl Observer for Stamp {
         if let Some(usage) = end.usage {
             self.0.set_usage(usage);
         }
-        if let Outcome::Failure(error) = end.outcome {
-            self.0.set_error(error);
-        }
-        self.0.stamp_ended();
+        self.0.end(end.outcome);
     }
 }
 
@@ -284,6 +313,15 @@ impl AttemptRef {
             self.stamp_sent();
         }
         self.set_error(error);
+        self.stamp_ended();
+    }
+
+    fn end(&self, outcome: Outcome<'_>) {
+        match outcome {
+            Outcome::Success => {}
+            Outcome::Failure(error) => self.set_error(error),
+            Outcome::Cancelled { why, .. } => self.set_dropped(why),
+        }
         self.stamp_ended();
     }
 }

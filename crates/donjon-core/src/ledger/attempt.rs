@@ -104,6 +104,7 @@ pub(super) struct Slot {
     claimed: AtomicBool,
     billed: AtomicU8,
     dropped: AtomicU8,
+    leaf_stamps: AtomicBool,
     parent: AtomicU32,
     sent_at: AtomicU64,
     first_byte_at: AtomicU64,
@@ -199,6 +200,16 @@ impl AttemptRef {
     pub(crate) fn advance(&mut self, cause: AttemptCause) {
         let parent = self.is_open().then_some(self.index);
         self.index = self.ledger.open_slot(cause, parent);
+        // A retry asks the same target for the same model.
+        if let (AttemptCause::Retry, Some(parent)) = (cause, parent) {
+            let (old, new) = (self.ledger.slot(parent), self.slot());
+            if let Some(target) = old.target.get() {
+                let _ = new.target.set(target.clone());
+            }
+            if let Some(model) = old.model.get() {
+                let _ = new.model.set(model.clone());
+            }
+        }
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -309,9 +320,44 @@ impl AttemptRef {
             .compare_exchange(0, reason as u8, AcqRel, Acquire);
     }
 
-    /// Why it was dropped, if anyone said.
+    /// Why it was dropped, if anyone said, of it or of the attempt that it repeats.
     pub fn dropped(&self) -> Option<DropReason> {
-        drop_reason(self.slot().dropped.load(Acquire))
+        let mut index = self.index;
+        loop {
+            let slot = self.ledger.slot(index);
+            let reason = drop_reason(slot.dropped.load(Acquire));
+            if reason.is_some() || slot.cause.load(Relaxed) != AttemptCause::Retry as u8 {
+                return reason;
+            }
+            index = slot.parent.load(Acquire).checked_sub(1)?;
+        }
+    }
+
+    /// Says that the leaf stamps the sending of this attempt itself, because it may keep it waiting
+    /// before; otherwise [`commit`](crate::commit) takes the first `Pending` for it.
+    pub fn leaf_stamps_sent(&self) {
+        self.slot().leaf_stamps.store(true, Release);
+    }
+
+    pub(crate) fn stamp_sent_unless_leaf_does(&self) {
+        if !self.slot().leaf_stamps.load(Acquire) {
+            self.stamp_sent();
+        }
+    }
+
+    /// Whether it, or an attempt that follows from it, was handed to the transport.
+    pub fn led_to_sending(&self) -> bool {
+        let follows = |mut index: u32| {
+            while index > self.index {
+                match self.ledger.slot(index).parent.load(Acquire).checked_sub(1) {
+                    Some(parent) => index = parent,
+                    None => return false,
+                }
+            }
+            index == self.index
+        };
+        let sent = |index| self.ledger.slot(index).sent_at.load(Acquire) != 0;
+        (self.index..self.ledger.opened()).any(|index| sent(index) && follows(index))
     }
 
     /// Records what it failed with; the first counts.

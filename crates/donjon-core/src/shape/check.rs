@@ -17,6 +17,9 @@ use crate::{
 };
 
 /// Admits a request or rejects it, at once.
+///
+/// A rejected call leaves the readied service below as it is: without a clone nothing can take its
+/// place. Over a service that holds something while it is ready, use a [`Gate`](super::Gate).
 pub trait Check {
     /// What is held for an admitted call until its end.
     type Permit: Observer;
@@ -58,6 +61,7 @@ where
     }
 
     fn call(&mut self, mut request: LlmRequest) -> Self::Future {
+        request.call.begin();
         let state = match self.check.check(&mut request) {
             Ok(permit) => {
                 // The context is taken before the request goes in.
@@ -112,7 +116,7 @@ where
             StateProj::Admitted { watch } => watch.poll(cx),
             StateProj::Rejected { error } => match error.take() {
                 Some(error) => Poll::Ready(Err(error)),
-                None => Poll::Pending,
+                None => panic!("polled after completion"),
             },
         }
     }

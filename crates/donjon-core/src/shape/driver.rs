@@ -7,11 +7,12 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
+use tokio::time::{Sleep, sleep_until};
 use tower_service::Service;
 
 use crate::{
     error::LlmError,
-    vocab::{LlmRequest, LlmResponse},
+    vocab::{Call, LlmRequest, LlmResponse},
 };
 
 /// A service of which one instance is readied and a spare is kept: for a driver that passes
@@ -52,13 +53,15 @@ impl<S: Clone> Clone for Spare<S> {
 }
 
 pin_project! {
-    /// Readies a service, then calls it; afterwards [`call_again`](Self::call_again) can use the
+    /// Readies a service, within the deadline of the call, then calls it; afterwards [`call_again`](Self::call_again) can use the
     /// same service for another request.
     pub struct ReadyCall<S>
     where
         S: Service<LlmRequest>,
     {
         service: S,
+        // Made when a call with a deadline has to wait until the service is ready.
+        too_late: Option<Pin<Box<Sleep>>>,
         #[pin]
         state: State<S::Future>,
     }
@@ -77,6 +80,7 @@ impl<S: Service<LlmRequest>> ReadyCall<S> {
     pub const fn new(service: S, request: LlmRequest) -> Self {
         Self {
             service,
+            too_late: None,
             state: State::Readying {
                 request: Some(request),
             },
@@ -88,18 +92,22 @@ impl<S: Service<LlmRequest>> ReadyCall<S> {
         let future = service.call(request);
         Self {
             service,
+            too_late: None,
             state: State::Called { future },
         }
     }
 
     /// Drops what is left of the last call, and starts over with `request`.
     pub fn call_again(self: Pin<&mut Self>, request: LlmRequest) {
-        self.project().state.set(State::Readying {
+        let mut this = self.project();
+        *this.too_late = None;
+        this.state.set(State::Readying {
             request: Some(request),
         });
     }
 
-    /// Drops what is left of the last call and what it holds, and keeps the service.
+    /// Drops what is left of the last call, which must have resolved, and what it holds, and keeps
+    /// the service. Until it is called again it stays pending.
     pub fn rest(self: Pin<&mut Self>) {
         self.project().state.set(State::Readying { request: None });
     }
@@ -119,12 +127,26 @@ where
                 StateProj::Called { future } => return future.poll(cx).map_err(Into::into),
                 StateProj::Readying { request } => {
                     // Nothing to call: it rests.
-                    if request.is_none() {
+                    let Some(waiting) = request else {
                         return Poll::Pending;
-                    }
-                    if let Err(error) = ready!(this.service.poll_ready(cx)) {
-                        *request = None;
-                        return Poll::Ready(Err(error.into()));
+                    };
+                    match this.service.poll_ready(cx) {
+                        Poll::Ready(Ok(())) => *this.too_late = None,
+                        Poll::Ready(Err(error)) => {
+                            *request = None;
+                            return Poll::Ready(Err(error.into()));
+                        }
+                        Poll::Pending => {
+                            let Some(deadline) = waiting.call.deadline() else {
+                                return Poll::Pending;
+                            };
+                            let too_late = this
+                                .too_late
+                                .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+                            ready!(too_late.as_mut().poll(cx));
+                            *request = None;
+                            return Poll::Ready(Err(Call::deadline_error()));
+                        }
                     }
                     if let Some(request) = request.take() {
                         let future = this.service.call(request);

@@ -31,6 +31,7 @@ pub trait Admit {
 
 /// The decision on a call.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Admission<P, W> {
     /// It passes now.
     Yes(P),
@@ -55,6 +56,15 @@ impl<S, A> Gate<S, A> {
     /// Puts `admit` before `inner`.
     pub const fn new(inner: S, admit: A) -> Self {
         Self { inner, admit }
+    }
+}
+
+impl<S: Clone, A> Gate<S, A> {
+    /// Drops the readied service, and its reservation with it. A clone that is not readied takes its
+    /// place, which tower's contract asks to be readied before the next call.
+    fn let_go(&mut self) {
+        let spare = self.inner.clone();
+        drop(std::mem::replace(&mut self.inner, spare));
     }
 }
 
@@ -83,6 +93,7 @@ where
     }
 
     fn call(&mut self, mut request: LlmRequest) -> Self::Future {
+        request.call.begin();
         let state = match self.admit.admit(&mut request) {
             Admission::Yes(permit) => {
                 let context = Context::of(&request.call);
@@ -91,16 +102,16 @@ where
                 }
             }
             Admission::Wait(wait) => {
-                // The readied service is dropped here and its reservation with it; a clone that is
-                // not readied stays in its place, which tower's contract asks to be readied again.
-                let waiting = self.inner.clone();
-                drop(std::mem::replace(&mut self.inner, waiting.clone()));
+                self.let_go();
                 State::Waiting {
                     wait,
-                    next: Some((waiting, request)),
+                    next: Some((self.inner.clone(), request)),
                 }
             }
-            Admission::No(error) => State::Rejected { error: Some(error) },
+            Admission::No(error) => {
+                self.let_go();
+                State::Rejected { error: Some(error) }
+            }
         };
         GateFuture { state }
     }
@@ -173,14 +184,14 @@ where
                             }
                         }
                         (Err(error), _) => State::Rejected { error: Some(error) },
-                        (Ok(_), None) => State::Rejected { error: None },
+                        (Ok(_), None) => unreachable!("the request waits with the call"),
                     };
                     this.state.set(state);
                 }
                 StateProj::Rejected { error } => {
                     return match error.take() {
                         Some(error) => Poll::Ready(Err(error)),
-                        None => Poll::Pending,
+                        None => panic!("polled after completion"),
                     };
                 }
             }

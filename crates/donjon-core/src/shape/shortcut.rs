@@ -25,11 +25,12 @@ pub trait Shortcut {
     type Find: Future<Output = Result<Lookup<Self::Learn>, LlmError>>;
 
     /// Looks for an answer to `request`.
-    fn find(&self, request: &LlmRequest) -> Self::Find;
+    fn find(&self, request: &mut LlmRequest) -> Self::Find;
 }
 
 /// What a lookup found.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Lookup<L> {
     /// The answer.
     Hit(LlmResponse),
@@ -66,10 +67,11 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: LlmRequest) -> Self::Future {
+    fn call(&mut self, mut request: LlmRequest) -> Self::Future {
+        request.call.begin();
         ShortcutFuture {
             state: State::Finding {
-                find: self.shortcut.find(&request),
+                find: self.shortcut.find(&mut request),
                 next: Some((self.inner.clone(), request)),
             },
         }
@@ -125,7 +127,7 @@ where
                     Lookup::Hit(response) => return Poll::Ready(Ok(response)),
                     Lookup::Miss(learn) => {
                         let Some((service, request)) = next.take() else {
-                            return Poll::Pending;
+                            panic!("polled after completion");
                         };
                         let context = Context::of(&request.call);
                         let call = ReadyCall::new(service, request);

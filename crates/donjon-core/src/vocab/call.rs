@@ -69,7 +69,8 @@ pub struct CacheDirective {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Call {
-    deadline: Deadline,
+    within: Option<Duration>,
+    deadline: Option<Instant>,
     /// How urgent it is.
     pub priority: Priority,
     /// How many tokens it is expected to use, once somebody counted.
@@ -79,14 +80,7 @@ pub struct Call {
     /// What it asks of a cache.
     pub cache: CacheDirective,
     begun: Option<AttemptRef>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-enum Deadline {
-    #[default]
-    Open,
-    Within(Duration),
-    At(Instant),
+    dispatched: bool,
 }
 
 impl Call {
@@ -98,8 +92,9 @@ impl Call {
     fn begun(&mut self) -> &mut AttemptRef {
         self.begun.get_or_insert_with(|| {
             let ledger = Ledger::open();
-            if let Deadline::Within(after) = self.deadline {
-                self.deadline = Deadline::At(saturating_add(ledger.began_at(), after));
+            if let Some(within) = self.within {
+                let at = saturating_add(ledger.began_at(), within);
+                self.deadline = Some(self.deadline.map_or(at, |earlier| earlier.min(at)));
             }
             AttemptRef::none_of(ledger)
         })
@@ -118,6 +113,7 @@ impl Call {
     /// Opens an attempt for this request; called by those who drive a call (failover, hedge) for
     /// each target that they choose.
     pub fn open_attempt(&mut self, cause: AttemptCause) -> &AttemptRef {
+        self.dispatched = false;
         let attempt = self.begun();
         attempt.advance(cause);
         attempt
@@ -126,6 +122,7 @@ impl Call {
     /// The attempt to send now: the one that is open and was not claimed yet, else a new one. The
     /// innermost driver claims it, or the leaf where there is no driver.
     pub fn claim_attempt(&mut self, otherwise: AttemptCause) -> &AttemptRef {
+        self.dispatched = false;
         let attempt = self.begun();
         if !attempt.is_open() || !attempt.claim() {
             attempt.advance(otherwise);
@@ -137,45 +134,34 @@ impl Call {
     /// The attempt to send this request under, for the leaf (and [`commit`](crate::commit) right
     /// above it): the one that is open, else a new one.
     pub fn dispatch(&mut self) -> &AttemptRef {
+        let dispatched = std::mem::replace(&mut self.dispatched, true);
         let attempt = self.begun();
-        if !attempt.is_open() || attempt.was_sent() {
+        if !attempt.is_open() || (attempt.was_sent() && !dispatched) {
             attempt.advance(AttemptCause::First);
         }
         attempt
     }
 
-    /// Sets how long the call may take from its beginning. An earlier deadline stays.
+    /// Sets how long the call may take from its beginning. A shorter time stays.
     pub fn set_timeout(&mut self, within: Duration) {
-        match self.deadline {
-            Deadline::Open => self.deadline = Deadline::Within(within),
-            Deadline::Within(earlier) => self.deadline = Deadline::Within(earlier.min(within)),
-            Deadline::At(at) => {
-                let began = self.ledger().map_or_else(Instant::now, |l| l.began_at());
-                self.deadline = Deadline::At(at.min(saturating_add(began, within)));
+        match self.ledger() {
+            Some(ledger) => {
+                let at = saturating_add(ledger.began_at(), within);
+                self.set_deadline(at);
             }
-        }
-        if let (Some(ledger), Deadline::Within(within)) = (self.ledger(), self.deadline) {
-            self.deadline = Deadline::At(saturating_add(ledger.began_at(), within));
+            None => self.within = Some(self.within.map_or(within, |shorter| shorter.min(within))),
         }
     }
 
     /// Sets when the call must have ended. An earlier deadline stays.
     pub fn set_deadline(&mut self, at: Instant) {
-        self.deadline = match self.deadline {
-            Deadline::At(earlier) => Deadline::At(earlier.min(at)),
-            Deadline::Open => Deadline::At(at),
-            Deadline::Within(within) => {
-                Deadline::At(at.min(saturating_add(Instant::now(), within)))
-            }
-        };
+        self.deadline = Some(self.deadline.map_or(at, |earlier| earlier.min(at)));
     }
 
-    /// When the call must have ended; `None` while it has not begun, or without a deadline.
+    /// When the call must have ended. A time that was set from its beginning on counts once it has
+    /// begun.
     pub fn deadline(&self) -> Option<Instant> {
-        match self.deadline {
-            Deadline::At(at) => Some(at),
-            Deadline::Open | Deadline::Within(_) => None,
-        }
+        self.deadline
     }
 
     /// How much time is left, [`Duration::MAX`] without a deadline.

@@ -13,8 +13,8 @@ use smallvec::SmallVec;
 
 use super::{
     completion::FinishReason,
-    json::{Extra, Key},
-    message::{Role, ToolCall},
+    json::{Extra, Key, Lenient, whole_seconds},
+    message::{Content, Part, Role, ToolCall},
     usage::Usage,
     wire::{Dialect, Wire},
 };
@@ -72,6 +72,8 @@ pub struct ChoiceDelta {
     pub logprobs: Option<Box<RawValue>>,
     /// Every other member of the delta (audio, what is not known yet), as it came.
     pub extra: Extra,
+    /// Every other member of the choice, beside its delta, as it came.
+    pub beside: Extra,
 }
 
 impl ChoiceDelta {
@@ -111,7 +113,7 @@ impl ChoiceDelta {
             || some(&self.refusal)
             || (reasoning && some(&self.reasoning))
             || !self.tool_calls.is_empty()
-            || self.extra.iter().any(|(_, value)| !is_blank(value))
+            || self.extra.shows_something()
     }
 
     /// The bytes of text, reasoning and tool arguments that it carries.
@@ -126,11 +128,6 @@ impl ChoiceDelta {
                 .map(|call| call.arguments().len())
                 .sum::<usize>()
     }
-}
-
-/// `null`, an empty text, list or object: what a provider fills in where it has nothing to say.
-fn is_blank(value: &RawValue) -> bool {
-    matches!(value.get(), "null" | "\"\"" | "[]" | "{}" | "false")
 }
 
 impl Delta {
@@ -231,6 +228,11 @@ impl Chunk {
         self.wire.as_ref()?.in_dialect(dialect)
     }
 
+    /// The OpenAI JSON it came as, edited since or not.
+    pub(super) fn openai_wire(&self) -> Option<&Bytes> {
+        self.wire.as_ref()?.in_dialect(Dialect::OpenAi)
+    }
+
     /// What it adds, to be changed. Members without a field survive when it is written again.
     pub fn edit(&mut self) -> &mut Delta {
         self.edited = true;
@@ -283,7 +285,7 @@ impl<'de> Deserialize<'de> for Delta {
                                 delta.choices = choices;
                             }
                         }
-                        "usage" => delta.usage = map.next_value()?,
+                        "usage" => delta.usage = map.next_value::<Lenient<Usage>>()?.0,
                         _ => {
                             map.next_value::<IgnoredAny>()?;
                         }
@@ -294,16 +296,6 @@ impl<'de> Deserialize<'de> for Delta {
         }
         deserializer.deserialize_map(Fields)
     }
-}
-
-/// Some compatible servers send the time with a fraction.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "`as` saturates; seconds before 1970 become 0"
-)]
-fn whole_seconds(seconds: f64) -> u64 {
-    seconds as u64
 }
 
 struct Choices(SmallVec<[ChoiceDelta; 1]>);
@@ -349,10 +341,13 @@ impl<'de> Deserialize<'de> for ChoiceDelta {
                             }
                         }
                         _ => {
-                            map.next_value::<IgnoredAny>()?;
+                            if let Some(value) = map.next_value::<Option<Box<RawValue>>>()? {
+                                choice.beside.push(key, value);
+                            }
                         }
                     }
                 }
+                choice.beside.settle();
                 // An empty finish reason is how some servers say "not yet".
                 if choice.finish_reason == Some(FinishReason::Other("".into())) {
                     choice.finish_reason = None;
@@ -375,6 +370,16 @@ struct InnerDelta {
 }
 
 impl InnerDelta {
+    /// A list of parts: a text if all of them are, else kept as it is.
+    fn parts(&mut self, parts: Vec<Part>) {
+        if parts.iter().all(|part| &*part.kind == "text") {
+            let texts = parts.iter().filter_map(|part| part.text.as_deref());
+            self.content = Some(texts.collect::<String>().into());
+        } else if let Ok(parts) = serde_json::value::to_raw_value(&parts) {
+            self.extra.push("content", parts);
+        }
+    }
+
     fn put(self, choice: &mut ChoiceDelta) {
         choice.role = self.role;
         choice.content = self.content;
@@ -398,13 +403,9 @@ impl<'de> Deserialize<'de> for InnerDelta {
                 while let Some(Key(key)) = map.next_key()? {
                     match &*key {
                         "role" => delta.role = map.next_value()?,
-                        "content" => match map.next_value::<Option<super::Content>>()? {
-                            Some(super::Content::Text(text)) => delta.content = Some(text),
-                            // A list of parts: what is text in it is the text.
-                            Some(parts @ super::Content::Parts(_)) => {
-                                let text = super::Message::assistant_of(parts);
-                                delta.content = Some(text.into());
-                            }
+                        "content" => match map.next_value::<Option<Content>>()? {
+                            Some(Content::Text(text)) => delta.content = Some(text),
+                            Some(Content::Parts(parts)) => delta.parts(parts),
                             None => {}
                         },
                         "reasoning_content" | "reasoning" => {
@@ -421,11 +422,12 @@ impl<'de> Deserialize<'de> for InnerDelta {
                         _ => {
                             // What is null says nothing and survives on the wire.
                             if let Some(value) = map.next_value::<Option<Box<RawValue>>>()? {
-                                delta.extra.insert(key, value);
+                                delta.extra.push(key, value);
                             }
                         }
                     }
                 }
+                delta.extra.settle();
                 Ok(delta)
             }
         }
@@ -436,10 +438,10 @@ impl<'de> Deserialize<'de> for InnerDelta {
 impl Serialize for Chunk {
     /// Writes an OpenAI chunk. Members that came on an OpenAI wire and have no field survive.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let wire = self
-            .wire
-            .as_ref()
-            .and_then(|wire| wire.in_dialect(Dialect::OpenAi));
+        let members: Extra = self
+            .openai_wire()
+            .and_then(|json| serde_json::from_slice(json).ok())
+            .unwrap_or_default();
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("id", self.delta.id.as_deref().unwrap_or_default())?;
         map.serialize_entry("object", "chat.completion.chunk")?;
@@ -447,20 +449,25 @@ impl Serialize for Chunk {
         map.serialize_entry("model", self.delta.model.as_deref().unwrap_or_default())?;
         map.serialize_entry("choices", &self.delta.choices[..])?;
         if let Some(usage) = &self.delta.usage {
-            map.serialize_entry("usage", usage)?;
-        }
-        if let Some(json) = wire {
-            let all: Extra = serde_json::from_slice(json).unwrap_or_default();
-            for (key, value) in all.iter() {
-                let known = ["id", "object", "created", "model", "choices", "usage"];
-                if !known.contains(&key) {
-                    map.serialize_entry(key, value)?;
+            // Unchanged, it goes out with all that the provider put there.
+            match members.get("usage") {
+                Some(raw) if members.read("usage") == Some(*usage) => {
+                    map.serialize_entry("usage", raw)?;
                 }
+                _ => map.serialize_entry("usage", usage)?,
+            }
+        }
+        for (key, value) in members.iter() {
+            if !KNOWN.contains(&key) {
+                map.serialize_entry(key, value)?;
             }
         }
         map.end()
     }
 }
+
+/// The members of a chunk that have fields.
+pub(super) const KNOWN: [&str; 6] = ["id", "object", "created", "model", "choices", "usage"];
 
 impl Serialize for ChoiceDelta {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -495,6 +502,7 @@ impl Serialize for ChoiceDelta {
             map.serialize_entry("logprobs", logprobs)?;
         }
         map.serialize_entry("finish_reason", &self.finish_reason)?;
+        self.beside.write(&mut map)?;
         map.end()
     }
 }

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{
     embed::Embeddings,
-    json::{Extra, json_object, json_words},
+    json::{Extra, Lenient, json_object, json_words, whole_seconds},
     message::{Message, ToolCall},
     request::Operation,
     usage::Usage,
@@ -116,10 +116,10 @@ impl Choice {
 json_object! {
     struct Members {
         pub id: Option<Arc<str>> = "id",
-        pub created: Option<u64> = "created",
+        pub created: Lenient<f64> = "created",
         pub model: Option<Arc<str>> = "model",
         pub choices: Vec<Choice> = "choices",
-        pub usage: Option<Usage> = "usage",
+        pub usage: Option<Box<RawValue>> = "usage",
         pub object: Option<Box<str>> = "object",
     }
 }
@@ -141,8 +141,11 @@ pub struct ChatCompletion {
     pub usage: Option<Usage>,
     /// Every other member, as it came.
     pub extra: Extra,
-    /// The whole answer as it came, if it came in another dialect. Clear it when editing.
+    /// The whole answer as it came, for the edge to pass on in the same dialect. Clear it when
+    /// editing.
     pub wire: Option<Wire>,
+    /// The usage as it was told, with what has no field.
+    told: Option<Box<RawValue>>,
 }
 
 impl ChatCompletion {
@@ -186,9 +189,7 @@ impl ChatCompletion {
         !self.choices.is_empty()
             && self.choices.iter().all(|choice| {
                 choice.finish_reason == Some(FinishReason::ContentFilter)
-                    && choice.message.text().is_empty()
-                    && choice.message.refusal.is_none()
-                    && choice.message.tool_calls.is_empty()
+                    && choice.message.shows_nothing()
             })
     }
 }
@@ -206,10 +207,13 @@ impl<'de> Deserialize<'de> for ChatCompletion {
         } = Members::deserialize(deserializer)?;
         Ok(Self {
             id,
-            created,
+            created: created.0.map(whole_seconds),
             model,
             choices,
-            usage,
+            usage: usage
+                .as_ref()
+                .and_then(|raw| serde_json::from_str(raw.get()).ok()),
+            told: usage,
             extra,
             wire: None,
         })
@@ -225,7 +229,14 @@ impl Serialize for ChatCompletion {
         map.serialize_entry("model", self.model.as_deref().unwrap_or_default())?;
         map.serialize_entry("choices", &self.choices)?;
         if let Some(usage) = &self.usage {
-            map.serialize_entry("usage", usage)?;
+            // Unchanged, it goes out with all that the provider put there.
+            let told = self.told.as_ref().filter(|raw| {
+                serde_json::from_str(raw.get()).is_ok_and(|told: Usage| told == *usage)
+            });
+            match told {
+                Some(raw) => map.serialize_entry("usage", raw)?,
+                None => map.serialize_entry("usage", usage)?,
+            }
         }
         self.extra.write(&mut map)?;
         map.end()

@@ -84,6 +84,11 @@ impl<'de> Deserialize<'de> for EmbedInput {
                     }
                 }
                 if !flat.is_empty() {
+                    if !tokens.is_empty() {
+                        return Err(serde::de::Error::custom(
+                            "tokens and lists of tokens cannot be mixed in one request",
+                        ));
+                    }
                     tokens.push(flat);
                 }
                 match (texts.is_empty(), tokens.is_empty()) {

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::{
-    chunk::{ChoiceDelta, Chunk},
+    chunk::{ChoiceDelta, Chunk, KNOWN},
     completion::{ChatCompletion, Choice},
     json::Extra,
     message::{Content, FunctionCall, Message, Role, ToolCall},
-    wire::Dialect,
 };
 
 /// Folds chunks, pushed in their order, into the completion that they add up to.
@@ -25,10 +24,11 @@ struct Building {
     content: Option<String>,
     reasoning: Option<String>,
     refusal: Option<String>,
-    tool_calls: BTreeMap<u32, ToolCall>,
+    tool_calls: Vec<(u32, ToolCall)>,
     finish_reason: Option<super::FinishReason>,
     logprobs: Logprobs,
     extra: Extra,
+    beside: Extra,
 }
 
 impl Fold {
@@ -47,12 +47,11 @@ impl Fold {
         whole.usage = chunk.usage.or(whole.usage);
         // What has no field is alike in all chunks of a stream, and told once more at its end.
         if (first || chunk.finishes())
-            && let Some(json) = chunk.wire(Dialect::OpenAi)
+            && let Some(json) = chunk.openai_wire()
         {
             let members: Extra = serde_json::from_slice(json).unwrap_or_default();
             for (name, value) in members.iter() {
-                let known = ["id", "object", "created", "model", "choices", "usage"];
-                if !known.contains(&name) && name != "obfuscation" {
+                if !KNOWN.contains(&name) && name != "obfuscation" {
                     whole.extra.insert(name, value.to_owned());
                 }
             }
@@ -89,28 +88,8 @@ impl Building {
         append(&mut self.content, delta.content.as_deref());
         append(&mut self.reasoning, delta.reasoning.as_deref());
         append(&mut self.refusal, delta.refusal.as_deref());
-        for (position, piece) in (0..).zip(&delta.tool_calls) {
-            // A provider that sends calls whole may leave the index out; then each is a new one.
-            let index = piece.index.unwrap_or_else(|| {
-                let seen = self
-                    .tool_calls
-                    .keys()
-                    .next_back()
-                    .map_or(0, |last| last + 1);
-                if piece.id.is_some() {
-                    seen
-                } else {
-                    seen.saturating_sub(1).max(position)
-                }
-            });
-            match self.tool_calls.get_mut(&index) {
-                Some(call) => extend(call, piece),
-                None => {
-                    let mut call = piece.clone();
-                    call.index = None;
-                    self.tool_calls.insert(index, call);
-                }
-            }
+        for piece in &delta.tool_calls {
+            self.push_call(piece);
         }
         if delta.finish_reason.is_some() {
             self.finish_reason.clone_from(&delta.finish_reason);
@@ -119,21 +98,96 @@ impl Building {
             self.logprobs.push(logprobs);
         }
         for (name, value) in delta.extra.iter() {
-            self.extra.insert(name, value.to_owned());
+            merge(&mut self.extra, name, value);
+        }
+        for (name, value) in delta.beside.iter() {
+            merge(&mut self.beside, name, value);
         }
     }
 
-    fn finish(self, index: u32) -> Choice {
+    /// Adds a piece to the call that it belongs to. Some providers send calls whole and leave the
+    /// index out, or give all of them the same one; then each new id is a new call.
+    fn push_call(&mut self, piece: &ToolCall) {
+        let at = match (piece.index, &piece.id) {
+            (Some(index), None) => self.tool_calls.iter().rposition(|(i, _)| *i == index),
+            (Some(index), Some(id)) => self
+                .tool_calls
+                .iter()
+                .rposition(|(i, call)| *i == index && continues(call, id)),
+            (None, None) => self.tool_calls.len().checked_sub(1),
+            (None, Some(id)) => self
+                .tool_calls
+                .iter()
+                .rposition(|(_, call)| call.id.as_ref() == Some(id)),
+        };
+        match at {
+            Some(at) => extend(&mut self.tool_calls[at].1, piece),
+            None => {
+                let last = self.tool_calls.iter().map(|(index, _)| *index).max();
+                let next = last.map_or(0, |last| last.saturating_add(1));
+                let mut call = piece.clone();
+                call.index = None;
+                self.tool_calls.push((piece.index.unwrap_or(next), call));
+            }
+        }
+    }
+
+    fn finish(mut self, index: u32) -> Choice {
         let mut message = Message::new(self.role.unwrap_or(Role::Assistant), "");
         message.content = self.content.map(|text| Content::Text(text.into()));
         message.reasoning = self.reasoning.map(Into::into);
         message.refusal = self.refusal.map(Into::into);
-        message.tool_calls = self.tool_calls.into_values().collect();
+        self.tool_calls.sort_by_key(|(index, _)| *index);
+        message.tool_calls = self.tool_calls.into_iter().map(|(_, call)| call).collect();
         message.extra = self.extra;
         let mut choice = Choice::new(index, message, super::FinishReason::Stop);
         choice.finish_reason = self.finish_reason;
         choice.logprobs = self.logprobs.finish();
+        choice.extra = self.beside;
         choice
+    }
+}
+
+/// Whether a piece with `id` goes on with `call`.
+fn continues(call: &ToolCall, id: &str) -> bool {
+    id.is_empty()
+        || call
+            .id
+            .as_deref()
+            .is_none_or(|own| own.is_empty() || own == id)
+}
+
+/// Adds a piece of a member without a field: texts and lists are joined, objects member by member,
+/// and of anything else the latest counts.
+fn merge(into: &mut Extra, name: &str, piece: &RawValue) {
+    let joined = into.get(name).and_then(|old| join(old, piece, 0));
+    into.insert(name, joined.unwrap_or_else(|| piece.to_owned()));
+}
+
+fn join(old: &RawValue, piece: &RawValue, depth: u32) -> Option<Box<RawValue>> {
+    let (old, piece) = (old.get(), piece.get());
+    match (old.as_bytes().first()?, piece.as_bytes().first()?) {
+        (b'"', b'"') => {
+            let mut text: String = serde_json::from_str(old).ok()?;
+            text.push_str(&serde_json::from_str::<String>(piece).ok()?);
+            to_raw_value(&text).ok()
+        }
+        (b'[', b'[') => {
+            let mut list: Vec<Box<RawValue>> = serde_json::from_str(old).ok()?;
+            list.extend(serde_json::from_str::<Vec<Box<RawValue>>>(piece).ok()?);
+            to_raw_value(&list).ok()
+        }
+        // Deeper than any provider nests, the latest counts.
+        (b'{', b'{') if depth < 8 => {
+            let mut all: Extra = serde_json::from_str(old).ok()?;
+            let more: Extra = serde_json::from_str(piece).ok()?;
+            for (name, piece) in more.iter() {
+                let joined = all.get(name).and_then(|old| join(old, piece, depth + 1));
+                all.insert(name, joined.unwrap_or_else(|| piece.to_owned()));
+            }
+            to_raw_value(&all).ok()
+        }
+        _ => None,
     }
 }
 
@@ -189,8 +243,8 @@ impl Logprobs {
         }
         let mut all = Extra::new();
         for (name, list) in self.lists {
-            all.insert(name, serde_json::value::to_raw_value(&list).ok()?);
+            all.insert(name, to_raw_value(&list).ok()?);
         }
-        serde_json::value::to_raw_value(&all).ok()
+        to_raw_value(&all).ok()
     }
 }

@@ -58,6 +58,38 @@ impl Extra {
         }
     }
 
+    /// Adds a member that was read; call [`settle`](Self::settle) when all are.
+    pub(crate) fn push(&mut self, name: impl Into<Box<str>>, value: Box<RawValue>) {
+        self.fields.push((name.into(), value));
+    }
+
+    /// Of members that came twice the last one counts. Linear, since who sends many members would
+    /// otherwise decide how long they take.
+    pub(crate) fn settle(&mut self) {
+        if self.fields.len() < 2 {
+            return;
+        }
+        let mut seen = std::collections::HashSet::with_capacity(self.fields.len());
+        let mut twice = Vec::new();
+        for (at, (name, _)) in self.fields.iter().enumerate().rev() {
+            if !seen.insert(&**name) {
+                twice.push(at);
+            }
+        }
+        if twice.is_empty() {
+            return;
+        }
+        let mut at = 0;
+        self.fields.retain(|_| {
+            let keep = twice.last() != Some(&at);
+            if !keep {
+                twice.pop();
+            }
+            at += 1;
+            keep
+        });
+    }
+
     /// Takes the value under `name` out.
     pub fn remove(&mut self, name: &str) -> Option<Box<RawValue>> {
         let at = self.fields.iter().position(|(key, _)| &**key == name)?;
@@ -77,6 +109,14 @@ impl Extra {
                 .map(Some)
                 .map_err(|error| LlmError::invalid_field(name, &error.to_string())),
         }
+    }
+
+    /// Whether any member is more than what a provider fills in where it has nothing to say.
+    pub(crate) fn shows_something(&self) -> bool {
+        let blank = ["null", "\"\"", "[]", "{}", "false"];
+        self.fields
+            .iter()
+            .any(|(_, value)| !blank.contains(&value.get()))
     }
 
     /// Every member in the order in which it came.
@@ -129,8 +169,9 @@ impl<'de> Deserialize<'de> for Extra {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Extra, A::Error> {
                 let mut extra = Extra::new();
                 while let Some(Key(key)) = map.next_key()? {
-                    extra.insert(key, map.next_value()?);
+                    extra.push(key, map.next_value()?);
                 }
+                extra.settle();
                 Ok(extra)
             }
         }
@@ -163,6 +204,35 @@ impl<'de> Deserialize<'de> for Key<'de> {
     }
 }
 
+/// A value that does not make what holds it unreadable when it is odd: then it is not there.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Lenient<T>(pub(crate) Option<T>);
+
+impl<'de, T: de::DeserializeOwned> Deserialize<'de> for Lenient<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Option::<Box<RawValue>>::deserialize(deserializer)?;
+        Ok(Self(
+            raw.and_then(|raw| serde_json::from_str(raw.get()).ok()),
+        ))
+    }
+}
+
+impl<T: Serialize> Serialize for Lenient<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+/// Seconds since 1970; some compatible servers send them with a fraction.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "`as` saturates; seconds before 1970 become 0"
+)]
+pub(crate) fn whole_seconds(seconds: f64) -> u64 {
+    seconds as u64
+}
+
 /// A value that is left out of the JSON when it says nothing.
 pub(crate) trait Member {
     fn says_nothing(&self) -> bool;
@@ -171,6 +241,12 @@ pub(crate) trait Member {
 impl<T> Member for Option<T> {
     fn says_nothing(&self) -> bool {
         self.is_none()
+    }
+}
+
+impl<T> Member for Lenient<T> {
+    fn says_nothing(&self) -> bool {
+        self.0.is_none()
     }
 }
 
@@ -227,9 +303,10 @@ macro_rules! json_object {
                                 $( $key $(| $alias)* => {
                                     json_object!(@read map $field $ty, $($req)?);
                                 } )*
-                                _ => extra.insert(key, map.next_value()?),
+                                _ => extra.push(key, map.next_value()?),
                             }
                         }
+                        extra.settle();
                         Ok($name {
                             $( $field: json_object!(@take $field $key, $($req)?), )*
                             extra,
@@ -241,7 +318,6 @@ macro_rules! json_object {
         }
 
         impl $name {
-            #[allow(dead_code, reason = "written out by those whose object nests in another")]
             pub(crate) fn write_members<M: serde::ser::SerializeMap>(
                 &self,
                 map: &mut M,

@@ -84,9 +84,19 @@ impl Message {
         }
     }
 
-    /// The text of `content`.
-    pub(crate) fn assistant_of(content: Content) -> String {
-        Self::assistant(content).text().into_owned()
+    /// Whether there is nothing in it that could be shown.
+    pub(crate) fn shows_nothing(&self) -> bool {
+        let none = |text: &Option<Box<str>>| text.as_deref().unwrap_or_default().is_empty();
+        let no_parts = match &self.content {
+            Some(Content::Parts(parts)) => parts.iter().all(|part| none(&part.text)),
+            Some(Content::Text(_)) | None => true,
+        };
+        no_parts
+            && self.text().is_empty()
+            && none(&self.refusal)
+            && none(&self.reasoning)
+            && self.tool_calls.is_empty()
+            && !self.extra.shows_something()
     }
 
     /// The text of the message, its parts joined; empty when it has none.
@@ -106,12 +116,22 @@ impl Message {
 }
 
 /// What a message says: a text, or a list of parts.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Content {
     /// One text.
     Text(Box<str>),
     /// Texts, images and whatever else a part may be.
     Parts(Vec<Part>),
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What is said is printed only when somebody asks for it.
+        match self {
+            Self::Text(text) => write!(f, "Text({} bytes)", text.len()),
+            Self::Parts(parts) => write!(f, "Parts({})", parts.len()),
+        }
+    }
 }
 
 impl From<&str> for Content {

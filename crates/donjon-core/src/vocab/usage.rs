@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeStruct};
 
+use super::json::Lenient;
+
 /// Tokens that a call used, as its provider counts them.
 ///
 /// Serialised in the words of OpenAI (`prompt_tokens`, `completion_tokens`, `total_tokens` and
@@ -59,22 +61,70 @@ impl Usage {
     }
 }
 
+/// A count that may be missing, or written as `12.0`, and never makes an answer unreadable.
+#[derive(Clone, Copy, Default)]
+struct Count(Option<u64>);
+
+impl Count {
+    fn of(count: u64) -> Self {
+        Self(Some(count))
+    }
+
+    fn unless_zero(count: u64) -> Self {
+        Self((count > 0).then_some(count))
+    }
+
+    fn known(self) -> u64 {
+        self.0.unwrap_or(0)
+    }
+
+    fn or(self, other: Self) -> Self {
+        Self(self.0.or(other.0))
+    }
+
+    fn is_unknown(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl<'de> Deserialize<'de> for Count {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "`as` saturates; less than nothing is nothing"
+    )]
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Lenient(number) = Lenient::<serde_json::Number>::deserialize(deserializer)?;
+        Ok(Self(number.and_then(|number| {
+            number
+                .as_u64()
+                .or_else(|| number.as_f64().map(|n| n as u64))
+        })))
+    }
+}
+
+impl Serialize for Count {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
 #[derive(Serialize, Deserialize, Default)]
 struct InputDetails {
     #[serde(default)]
-    cached_tokens: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    cache_write_tokens: Option<u64>,
+    cached_tokens: Count,
+    #[serde(default, skip_serializing_if = "Count::is_unknown")]
+    cache_write_tokens: Count,
     #[serde(default)]
-    audio_tokens: Option<u64>,
+    audio_tokens: Count,
 }
 
 #[derive(Serialize, Deserialize, Default)]
 struct OutputDetails {
     #[serde(default)]
-    reasoning_tokens: Option<u64>,
+    reasoning_tokens: Count,
     #[serde(default)]
-    audio_tokens: Option<u64>,
+    audio_tokens: Count,
 }
 
 impl<'de> Deserialize<'de> for Usage {
@@ -82,46 +132,42 @@ impl<'de> Deserialize<'de> for Usage {
         #[derive(Deserialize)]
         struct Wire {
             #[serde(default)]
-            prompt_tokens: Option<u64>,
+            prompt_tokens: Count,
             #[serde(default)]
-            completion_tokens: Option<u64>,
+            completion_tokens: Count,
             #[serde(default)]
-            prompt_tokens_details: Option<InputDetails>,
+            prompt_tokens_details: Lenient<InputDetails>,
             #[serde(default)]
-            completion_tokens_details: Option<OutputDetails>,
+            completion_tokens_details: Lenient<OutputDetails>,
             // DeepSeek's name for cached tokens.
             #[serde(default)]
-            prompt_cache_hit_tokens: Option<u64>,
+            prompt_cache_hit_tokens: Count,
         }
         let wire = Wire::deserialize(deserializer)?;
-        let input = wire.prompt_tokens_details.unwrap_or_default();
-        let output = wire.completion_tokens_details.unwrap_or_default();
+        let input = wire.prompt_tokens_details.0.unwrap_or_default();
+        let output = wire.completion_tokens_details.0.unwrap_or_default();
         Ok(Self {
-            input: wire.prompt_tokens.unwrap_or(0),
-            output: wire.completion_tokens.unwrap_or(0),
-            cache_read: input
-                .cached_tokens
-                .or(wire.prompt_cache_hit_tokens)
-                .unwrap_or(0),
-            cache_write: input.cache_write_tokens.unwrap_or(0),
-            reasoning: output.reasoning_tokens.unwrap_or(0),
-            input_audio: input.audio_tokens.unwrap_or(0),
-            output_audio: output.audio_tokens.unwrap_or(0),
+            input: wire.prompt_tokens.known(),
+            output: wire.completion_tokens.known(),
+            cache_read: input.cached_tokens.or(wire.prompt_cache_hit_tokens).known(),
+            cache_write: input.cache_write_tokens.known(),
+            reasoning: output.reasoning_tokens.known(),
+            input_audio: input.audio_tokens.known(),
+            output_audio: output.audio_tokens.known(),
         })
     }
 }
 
 impl Serialize for Usage {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let some = |count: u64| (count > 0).then_some(count);
         let input = InputDetails {
-            cached_tokens: Some(self.cache_read),
-            cache_write_tokens: some(self.cache_write),
-            audio_tokens: Some(self.input_audio),
+            cached_tokens: Count::of(self.cache_read),
+            cache_write_tokens: Count::unless_zero(self.cache_write),
+            audio_tokens: Count::of(self.input_audio),
         };
         let output = OutputDetails {
-            reasoning_tokens: Some(self.reasoning),
-            audio_tokens: Some(self.output_audio),
+            reasoning_tokens: Count::of(self.reasoning),
+            audio_tokens: Count::of(self.output_audio),
         };
         let mut wire = serializer.serialize_struct("Usage", 5)?;
         wire.serialize_field("prompt_tokens", &self.input)?;

@@ -164,18 +164,76 @@ async fn a_withheld_answer_is_a_content_policy_error() {
 
 #[tokio::test]
 async fn what_is_held_back_is_bounded() {
-    let mut items: Vec<Item> = (0..200).map(|_| chunk(Chunk::text(""))).collect();
-    items.push(None);
-    let (result, polls) = commit(items);
-    assert!(result.is_ok());
-    assert_eq!(polls, 1, "64 events commit without an end in sight");
+    // How many polls it takes when a wait follows each of these counts of events.
+    let empty = || chunk(Chunk::text(""));
+    for (events, polls) in [(63, 2), (64, 1)] {
+        let mut items: Vec<Item> = (0..events).map(|_| empty()).collect();
+        items.push(None);
+        items.push(chunk(Chunk::text("x")));
+        let (result, took) = commit(items);
+        assert!(result.is_ok());
+        assert_eq!(took, polls, "{events} events");
+    }
+    for (size, polls) in [(256 * 1024 - 1, 2), (256 * 1024, 1)] {
+        let layer = CommitLayer::new().reasoning_commits(false);
+        let mut big = ChoiceDelta::default();
+        big.reasoning = Some("x".repeat(size).into());
+        let items = vec![chunk(Chunk::new([big])), None, chunk(Chunk::text("x"))];
+        let (result, took, _) = commit_with(layer, 1, items);
+        assert!(result.is_ok());
+        assert_eq!(took, polls, "{size} bytes");
+    }
+}
 
-    let layer = CommitLayer::new().reasoning_commits(false);
-    let mut big = ChoiceDelta::default();
-    big.reasoning = Some("x".repeat(300 * 1024).into());
-    let (result, polls, _) = commit_with(layer, 1, vec![chunk(Chunk::new([big])), None]);
+#[tokio::test]
+async fn what_is_no_text_commits_and_survives() {
+    let image = r#"{"choices":[{"index":0,"delta":{"content":[{"type":"image","data":"AA"}]}}]}"#;
+    let image = Chunk::from_openai(image).expect("valid");
+    let (result, polls) = commit(vec![chunk(image.clone()), None]);
+    assert!(result.is_ok() && polls == 1);
+    assert!(image.choices[0].extra.get("content").is_some());
+    let texts = r#"{"choices":[{"index":0,"delta":{"content":[{"type":"text","text":"a"}]}}]}"#;
+    assert_eq!(Chunk::from_openai(texts).expect("valid").delta_text(), "a");
+}
+
+#[tokio::test]
+async fn a_choice_that_is_filtered_twice_does_not_speak_for_the_other() {
+    let filtered = || chunk(Chunk::finish(FinishReason::ContentFilter));
+    let other = chunk(Chunk::new([ChoiceDelta::text(1, "shown")]));
+    let items = vec![filtered(), filtered(), other];
+    let (result, _, _) = commit_with(CommitLayer::new(), 2, items);
     assert!(result.is_ok());
-    assert_eq!(polls, 1, "256 KiB commit");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_to_first_token_runs_from_sending() {
+    let wait = std::time::Duration::from_secs(5);
+    let mut service = CommitLayer::new().layer(service_fn(move |_: LlmRequest| {
+        // The headers come at once, the first token later.
+        let stream = futures_util::stream::once(async move {
+            tokio::time::sleep(wait).await;
+            Ok(Chunk::text("x"))
+        });
+        let stream = ResponseStream::new(1, stream);
+        std::future::ready(Ok::<_, LlmError>(LlmResponse::stream(
+            Head::new("m"),
+            stream,
+        )))
+    }));
+    let mut request = LlmRequest::chat("m", []).streamed();
+    let ledger = request.call.begin().clone();
+    drop(service.call(request.clone()).await.expect("it commits"));
+    let attempt = ledger.attempts().next().expect("one attempt");
+    assert_eq!(attempt.time_to_first_token(), Some(wait));
+    assert_eq!(attempt.dropped, Some(donjon_core::DropReason::CallerLeft));
+
+    // Dropped before the first token it was sent all the same.
+    let ledger = request.call.begin().clone();
+    let call = tokio::time::timeout(wait / 2, service.call(request)).await;
+    assert!(call.is_err());
+    assert_eq!(ledger.sent(), 2);
+    let attempt = ledger.attempts().last().expect("another attempt");
+    assert!(attempt.ended_at.is_some() && attempt.dropped.is_some());
 }
 
 #[tokio::test]

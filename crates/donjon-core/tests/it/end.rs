@@ -135,6 +135,62 @@ async fn inner_observers_hear_everything_before_outer_ones() {
     assert_eq!(log.entries()[3], ("outer", Heard::Chunk("hi".into())));
 }
 
+/// The names of those who heard an end, in the order in which they did.
+fn told(log: &Log) -> Vec<&'static str> {
+    let ends = log.entries().into_iter();
+    let ends = ends.filter(|(_, heard)| !matches!(heard, Heard::Committed | Heard::Chunk(_)));
+    ends.map(|(name, _)| name).collect()
+}
+
+#[tokio::test]
+async fn a_drop_is_heard_further_in_first() {
+    let log = Log::default();
+    let request = request();
+    let future = pending::<Result<LlmResponse, LlmError>>();
+    let inner = watch(&request.call, future, log.observer("inner"));
+    let mut outer = spawn(watch(&request.call, inner, log.observer("outer")));
+    assert_pending!(outer.poll());
+    drop(outer);
+    assert_eq!(told(&log), ["inner", "outer"]);
+
+    let log = Log::default();
+    let response = streamed(vec![ok(Chunk::text("a"))])
+        .observe(log.observer("inner"))
+        .map_stream(|stream| stream.wrap(|inner| inner))
+        .observe(log.observer("outer"));
+    drop(response);
+    assert_eq!(told(&log), ["inner", "outer"]);
+}
+
+#[tokio::test]
+async fn a_wrapper_that_fails_lets_go_of_what_it_wraps_at_once() {
+    let log = Log::default();
+    let response = streamed(vec![ok(Chunk::text("a"))])
+        .observe(log.observer("inner"))
+        .map_stream(|stream| {
+            stream.wrap(|inner| {
+                let error = LlmError::new(ErrorKind::Timeout(TimeoutClock::Idle), "");
+                futures_util::stream::iter([Err(error)]).chain(inner)
+            })
+        })
+        .observe(log.observer("outer"));
+    let donjon_core::Body::Stream(mut stream) = response.body else {
+        unreachable!("it is a stream");
+    };
+    assert!(stream.next().await.expect("an item").is_err());
+    assert_eq!(
+        told(&log),
+        ["inner", "outer"],
+        "although the stream is still held"
+    );
+    assert!(stream.next().await.is_none());
+    // Whoever asks now hears how it ended.
+    let late = LlmResponse::stream(Head::new("m"), stream).observe(log.observer("late"));
+    drop(late);
+    let idle = Heard::Failure(ErrorKind::Timeout(TimeoutClock::Idle));
+    assert_eq!(log.entries().last(), Some(&("late", idle)));
+}
+
 #[tokio::test]
 async fn a_mapped_stream_is_heard_as_it_stood() {
     let log = Log::default();

@@ -115,3 +115,31 @@ async fn patience_bounds_a_wait_only_while_a_target_is_untried() {
     assert!(request.call.allow_wait(Duration::from_secs(30)).is_ok());
     assert!(request.call.allow_wait(Duration::from_secs(61)).is_err());
 }
+
+#[tokio::test]
+async fn a_retry_keeps_its_target_and_hears_that_its_target_was_superseded() {
+    let mut request = LlmRequest::chat("m", []);
+    let target: std::sync::Arc<str> = "t".into();
+    let hedged = request.call.open_attempt(AttemptCause::Hedge).clone();
+    hedged.aim(Some(&target), &request.model);
+    request.call.claim_attempt(AttemptCause::Retry);
+    let retry = request.call.claim_attempt(AttemptCause::Retry).clone();
+    assert_eq!(retry.target(), Some(&target));
+    hedged.set_dropped(donjon_core::DropReason::Superseded);
+    assert_eq!(retry.dropped(), Some(donjon_core::DropReason::Superseded));
+    // A hedge does not hear it of the attempt that it races.
+    let hedge = request.call.open_attempt(AttemptCause::Hedge).clone();
+    assert_eq!((hedge.dropped(), hedge.target()), (None, None));
+}
+
+#[tokio::test]
+async fn a_template_may_have_both_a_timeout_and_a_deadline() {
+    let mut template = LlmRequest::chat("m", []).with_timeout(Duration::from_secs(1));
+    template
+        .call
+        .set_deadline(tokio::time::Instant::now() + Duration::from_secs(3600));
+    let mut call = template.clone();
+    call.call.begin();
+    assert!(call.call.time_left() <= Duration::from_secs(1));
+    assert!(template.call.time_left() > Duration::from_secs(3000));
+}

@@ -216,3 +216,87 @@ fn folding_joins_what_a_stream_takes_apart() {
     assert_eq!(answer.usage, Some(Usage::new(1, 2)));
     assert!(answer.extra.get("service_tier").is_some());
 }
+
+#[test]
+fn edited_chunks_keep_what_stands_beside_their_deltas() {
+    let json = r#"{"id":"a","choices":[{"index":0,"delta":{"content":"x"},"native_finish_reason":"eos"}],
+        "usage":{"prompt_tokens":1,"completion_tokens":2,"cost":0.5}}"#;
+    let mut chunk = Chunk::from_openai(json).expect("valid");
+    chunk.edit().id = Some("b".into());
+    let out = serde_json::to_value(&chunk).expect("JSON");
+    assert_eq!(out["choices"][0]["native_finish_reason"], "eos");
+    assert_eq!(out["usage"]["cost"], 0.5);
+    let mut fold = Fold::new();
+    fold.push(&chunk);
+    let answer = serde_json::to_value(fold.finish()).expect("JSON");
+    assert_eq!(answer["choices"][0]["native_finish_reason"], "eos");
+}
+
+#[test]
+fn odd_figures_do_not_cost_the_answer() {
+    for usage in [
+        "12",
+        "\"\"",
+        "{\"prompt_tokens\":-1}",
+        "{\"prompt_tokens\":12.0}",
+        "[]",
+    ] {
+        let json = format!(
+            r#"{{"created":1.5,"choices":[{{"index":0,"delta":{{}},"message":{{"role":"assistant"}},
+            "finish_reason":"stop"}}],"usage":{usage}}}"#
+        );
+        assert!(
+            Chunk::from_openai(json.clone())
+                .expect("readable")
+                .finishes(),
+            "{usage}"
+        );
+        let answer: ChatCompletion = serde_json::from_str(&json).expect("readable");
+        assert_eq!(answer.created, Some(1));
+    }
+    let float = r#"{"choices":[],"usage":{"prompt_tokens":12.0}}"#;
+    let float = Chunk::from_openai(float).expect("readable");
+    assert_eq!(float.usage, Some(Usage::new(12, 0)));
+}
+
+#[test]
+fn tool_calls_are_told_apart_by_their_ids() {
+    let fold = |chunks: &[&'static str]| {
+        let mut fold = Fold::new();
+        for calls in chunks {
+            let json = format!(r#"{{"choices":[{{"index":0,"delta":{{"tool_calls":{calls}}}}}]}}"#);
+            fold.push(&Chunk::from_openai(json).expect("valid"));
+        }
+        let answer = fold.finish();
+        let calls = answer.tool_calls().iter();
+        calls
+            .map(|call| call.arguments().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let one = r#"[{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}}]"#;
+    let two = r#"[{"index":0,"id":"b","function":{"name":"f","arguments":"{}"}}]"#;
+    assert_eq!(fold(&[one, two]), ["{}", "{}"]);
+    let last = r#"[{"index":4294967295,"id":"a","function":{"arguments":"{"}}]"#;
+    let more = r#"[{"function":{"arguments":"}"}}]"#;
+    let next = r#"[{"id":"c","function":{"arguments":"[]"}}]"#;
+    assert_eq!(fold(&[last, more, next]), ["{}", "[]"]);
+}
+
+#[test]
+fn a_prompt_is_not_printed_unasked() {
+    let request = LlmRequest::chat("m", [Message::user("my secret")]);
+    assert!(!format!("{request:?}").contains("my secret"));
+}
+
+#[test]
+fn many_members_take_linear_time() {
+    let mut body = String::from(r#"{"model":"m","messages":[]"#);
+    for n in 0..100_000 {
+        body.push_str(&format!(r#","k{n}":1"#));
+    }
+    body.push_str(r#","k7":2}"#);
+    let request = LlmRequest::from_openai_chat(body).expect("valid");
+    let extra = &request.as_chat().expect("a chat").extra;
+    assert_eq!(extra.len(), 100_000);
+    assert_eq!(extra.read::<u32>("k7"), Some(2), "the last one counts");
+}
