@@ -90,7 +90,6 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
 pub enum Outcome<'a> {
     /// With a whole answer. A stream that is dropped once every choice had its finish reason has
     /// succeeded: many clients stop reading there.

@@ -74,7 +74,6 @@ impl Observer for Named {
             Outcome::Success => Heard::Success,
             Outcome::Failure(error) => Heard::Failure(error.kind()),
             Outcome::Cancelled { why, elapsed } => Heard::Cancelled(why, elapsed),
-            _ => unreachable!("no other outcome"),
         });
     }
 }
