@@ -305,12 +305,12 @@ impl AttemptRef {
     }
 
     /// Records what an attempt failed with before its commit point. One that was refused on our
-    /// side was not sent; any other was, even if its leaf did not say so.
+    /// side was not sent; any other was, unless its leaf says so itself and did not.
     pub fn fail(&self, error: &LlmError) {
         if error.kind().is_unsent() {
             self.set_billed(Billed::No);
         } else {
-            self.stamp_sent();
+            self.stamp_sent_unless_leaf_does();
         }
         self.set_error(error);
         self.stamp_ended();

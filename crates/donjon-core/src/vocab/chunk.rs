@@ -275,8 +275,8 @@ impl<'de> Deserialize<'de> for Delta {
                 let mut delta = Delta::default();
                 while let Some(Key(key)) = map.next_key()? {
                     match &*key {
-                        "id" => delta.id = map.next_value()?,
-                        "model" => delta.model = map.next_value()?,
+                        "id" => delta.id = shared(map.next_value()?),
+                        "model" => delta.model = shared(map.next_value()?),
                         "created" => {
                             delta.created = map.next_value::<Option<f64>>()?.map(whole_seconds);
                         }
@@ -296,6 +296,11 @@ impl<'de> Deserialize<'de> for Delta {
         }
         deserializer.deserialize_map(Fields)
     }
+}
+
+/// Straight from the input, where reading an `Arc<str>` would go through a `Box<str>`.
+fn shared(text: Option<Key<'_>>) -> Option<Arc<str>> {
+    text.map(|Key(text)| Arc::from(&*text))
 }
 
 struct Choices(SmallVec<[ChoiceDelta; 1]>);
