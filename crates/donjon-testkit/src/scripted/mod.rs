@@ -8,26 +8,27 @@
 mod plan;
 mod play;
 mod record;
+mod reply;
 mod script;
+mod service;
+mod ticket;
 
 use std::{
     collections::VecDeque,
     fmt,
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, ready},
 };
 
-use donjon_core::{Commit, CommitLayer, LlmError, LlmRequest, LlmResponse};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tower_layer::Layer;
-use tower_service::Service;
+use donjon_core::LlmRequest;
+use tokio::sync::Semaphore;
 
 pub use record::{CallEnd, SeenCall};
 pub use script::{Failure, Script};
+pub use service::ScriptedFuture;
 
-use play::Play;
+use crate::probe::EndLog;
 use record::Record;
+use service::Readiness;
 
 /// A model that plays a [`Script`] for each call and writes down what it sees. Clones share the
 /// queue of scripts, the permits and the book; each is readied by itself.
@@ -63,6 +64,7 @@ pub struct ScriptedLlm {
     provider: Arc<str>,
     commits: bool,
     lenient: bool,
+    ends: Option<EndLog>,
     readiness: Readiness,
 }
 
@@ -70,13 +72,6 @@ pub struct ScriptedLlm {
 struct Permits {
     capacity: usize,
     semaphore: Arc<Semaphore>,
-}
-
-/// What an instance got from its `poll_ready`.
-enum Readiness {
-    No,
-    Acquiring(Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send + Sync>>),
-    Yes(Option<OwnedSemaphorePermit>),
 }
 
 /// `ScriptedLlm::new(Script::default())`.
@@ -107,6 +102,7 @@ impl ScriptedLlm {
             provider: "scripted".into(),
             commits: false,
             lenient: false,
+            ends: None,
             readiness: Readiness::No,
         }
     }
@@ -124,6 +120,20 @@ impl ScriptedLlm {
     #[must_use]
     pub fn commits(mut self) -> Self {
         self.commits = true;
+        self
+    }
+
+    /// Resolves the calls of streams at the head, which is the default.
+    #[must_use]
+    pub fn at_head(mut self) -> Self {
+        self.commits = false;
+        self
+    }
+
+    /// Attaches an observer of `log` to each call.
+    #[must_use]
+    pub fn observed_by(mut self, log: &EndLog) -> Self {
+        self.ends = Some(log.clone());
         self
     }
 
@@ -262,55 +272,9 @@ impl Clone for ScriptedLlm {
             provider: self.provider.clone(),
             commits: self.commits,
             lenient: self.lenient,
+            ends: self.ends.clone(),
             readiness: Readiness::No,
         }
-    }
-}
-
-impl Service<LlmRequest> for ScriptedLlm {
-    type Response = LlmResponse;
-    type Error = LlmError;
-    type Future = ScriptedFuture;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
-        self.shared.record().ready_polls += 1;
-        loop {
-            match (&mut self.readiness, &self.permits) {
-                (Readiness::Yes(_), _) => return Poll::Ready(Ok(())),
-                (Readiness::No, None) => self.readiness = Readiness::Yes(None),
-                (Readiness::No, Some(permits)) => {
-                    let semaphore = permits.semaphore.clone();
-                    let acquire = Box::pin(async move { semaphore.acquire_owned().await.ok() });
-                    self.readiness = Readiness::Acquiring(acquire);
-                }
-                (Readiness::Acquiring(acquire), _) => {
-                    let permit = ready!(acquire.as_mut().poll(cx));
-                    self.readiness = Readiness::Yes(permit);
-                }
-            }
-        }
-    }
-
-    fn call(&mut self, request: LlmRequest) -> ScriptedFuture {
-        let permit = match std::mem::replace(&mut self.readiness, Readiness::No) {
-            Readiness::Yes(permit) => permit,
-            Readiness::No | Readiness::Acquiring(_) => {
-                self.shared.record().violations += 1;
-                assert!(
-                    self.lenient,
-                    "a scripted model was called without being readied: each call needs its own \
-                     poll_ready on the instance that is called, and a clone is not readied"
-                );
-                None
-            }
-        };
-        let (shared, provider) = (self.shared.clone(), self.provider.clone());
-        let mut once = Once(Some((shared, permit, provider)));
-        ScriptedFuture(if self.commits {
-            Kind::Committing(CommitLayer::new().layer(once).call(request))
-        } else {
-            Kind::AtHead(once.call(request))
-        })
     }
 }
 
@@ -322,44 +286,5 @@ impl fmt::Debug for ScriptedLlm {
             .field("in_progress", &self.in_progress())
             .field("held", &self.held())
             .finish_non_exhaustive()
-    }
-}
-
-/// What is called below the commit: one call, already admitted.
-struct Once(Option<(Arc<Shared>, Option<OwnedSemaphorePermit>, Arc<str>)>);
-
-impl Service<LlmRequest> for Once {
-    type Response = LlmResponse;
-    type Error = LlmError;
-    type Future = Play;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: LlmRequest) -> Play {
-        let (shared, permit, provider) = self.0.take().expect("it is called once");
-        Play::new(shared, permit, provider, request)
-    }
-}
-
-/// The future of a [`ScriptedLlm`].
-#[derive(Debug)]
-pub struct ScriptedFuture(Kind);
-
-#[derive(Debug)]
-enum Kind {
-    AtHead(Play),
-    Committing(<Commit<Once> as Service<LlmRequest>>::Future),
-}
-
-impl Future for ScriptedFuture {
-    type Output = Result<LlmResponse, LlmError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut self.0 {
-            Kind::AtHead(play) => Pin::new(play).poll(cx),
-            Kind::Committing(commit) => Pin::new(commit).poll(cx),
-        }
     }
 }

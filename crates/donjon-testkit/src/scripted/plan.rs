@@ -6,7 +6,10 @@ use donjon_core::{
     ChoiceDelta, Chunk, Delta, FinishReason, Hints, LlmError, LlmRequest, Role, ToolCall, Usage,
 };
 
-use super::script::{Answer, Finish, Interrupt, Reply, Script, Token, Told};
+use super::{
+    reply::{Answer, Finish, Interrupt, Reply, Token, Told},
+    script::Script,
+};
 
 /// One step of a call that is played.
 #[derive(Debug)]
@@ -84,7 +87,7 @@ impl Plan {
             gap,
             interrupts,
         } = answer;
-        self.choices = choices.unwrap_or(self.choices);
+        self.choices = choices.unwrap_or(self.choices).max(1);
         self.model = model.unwrap_or_else(|| self.model.clone());
         let said = tokens.len() as u64 * u64::from(self.choices);
         let calls_tools = tokens.iter().any(|t| matches!(t, Token::ToolName { .. }));

@@ -9,8 +9,8 @@ use std::{
 };
 
 use donjon_core::{
-    AttemptRef, Chunk, Completion, EmbedInput, Embedding, Embeddings, ErrorKind, Fold, Head,
-    LlmError, LlmRequest, LlmResponse, Prompt, ResponseStream,
+    Chunk, Completion, EmbedInput, Embedding, Embeddings, ErrorKind, Fold, Head, LlmError,
+    LlmRequest, LlmResponse, Prompt, ResponseStream,
 };
 use futures_core::Stream;
 use tokio::{
@@ -22,6 +22,7 @@ use super::{
     Shared,
     plan::{Plan, Step},
     record::CallEnd,
+    ticket::Ticket,
 };
 
 /// Plays steps one after the other.
@@ -74,71 +75,6 @@ impl Player {
     }
 }
 
-/// A call in progress: holds its permit and its place in the book until it ends.
-struct Ticket {
-    shared: Arc<Shared>,
-    number: usize,
-    attempt: AttemptRef,
-    permit: Option<OwnedSemaphorePermit>,
-    in_stream: bool,
-    chunks: usize,
-    choices: u32,
-    finished: Vec<u32>,
-    ended: bool,
-}
-
-impl Ticket {
-    fn polled(&self) {
-        self.shared.record().calls[self.number].polls += 1;
-    }
-
-    fn head(&mut self) {
-        let now = tokio::time::Instant::now();
-        self.shared.record().calls[self.number].head_at = Some(now);
-    }
-
-    fn chunk(&mut self, chunk: &Chunk) {
-        self.chunks += 1;
-        self.shared.record().calls[self.number].chunks = self.chunks;
-        for choice in &chunk.choices {
-            if choice.finish_reason.is_some() && !self.finished.contains(&choice.index) {
-                self.finished.push(choice.index);
-            }
-        }
-    }
-
-    fn is_complete(&self) -> bool {
-        self.finished.len() >= self.choices as usize
-    }
-
-    fn end(&mut self, end: CallEnd) {
-        if !std::mem::replace(&mut self.ended, true) {
-            self.shared.record().close(self.number, end);
-            self.permit = None;
-        }
-    }
-
-    fn panic(&mut self, message: &str) -> ! {
-        self.end(CallEnd::Panicked);
-        panic!("{message}")
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        let end = if self.is_complete() {
-            CallEnd::Answered
-        } else if self.in_stream {
-            CallEnd::CancelledMidStream {
-                chunks: self.chunks,
-            }
-        } else {
-            CallEnd::CancelledBeforeHead
-        };
-        self.end(end);
-    }
-}
-
 /// A call until its head.
 pub(super) struct Play {
     ticket: Option<Ticket>,
@@ -170,17 +106,7 @@ impl Play {
             steps: std::mem::take(&mut plan.head),
             sleep: None,
         };
-        let ticket = Ticket {
-            shared,
-            number,
-            attempt,
-            permit,
-            in_stream: false,
-            chunks: 0,
-            choices: plan.choices,
-            finished: Vec::new(),
-            ended: false,
-        };
+        let ticket = Ticket::new(shared, number, attempt, permit, plan.choices);
         Self {
             ticket: Some(ticket),
             plan,
@@ -294,7 +220,7 @@ impl Future for Play {
                     }
                     ticket.attempt.stamp_first_byte();
                     ticket.head();
-                    ticket.in_stream = true;
+                    ticket.streams();
                     let stream = Playback {
                         ticket,
                         player: std::mem::take(&mut this.player),
