@@ -61,6 +61,11 @@ impl RetryBudget {
         }
     }
 
+    pub(crate) fn deposits(&self) -> u64 {
+        let shared = self.shared.as_ref();
+        shared.map_or(0, |shared| shared.bucket.deposits())
+    }
+
     pub(crate) fn withdraw(&self, now: Instant) -> bool {
         self.shared.as_ref().is_none_or(|shared| {
             let age = now.saturating_duration_since(shared.epoch);

@@ -8,11 +8,11 @@ use std::{
 };
 
 use donjon_core::{
-    AttemptCause, AttemptRef, Call, Classify, DefaultTable, LlmError, LlmRequest, LlmResponse,
+    AttemptCause, AttemptRef, Classify, DefaultTable, LlmError, LlmRequest, LlmResponse,
     shape::{ReadyCall, Spare},
 };
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio::time::{Sleep, sleep};
 use tower_service::Service;
 
 use crate::{
@@ -50,21 +50,12 @@ enum Kept {
 }
 
 enum Stage {
-    /// The first attempt is out, over the service that was readied for it.
-    First,
-    /// Refused before its first attempt.
-    Refused(Option<LlmError>),
+    /// An attempt is out, or the service is being readied for it.
+    Out,
     /// The call waits for its next attempt.
     Parked(Parked, Pin<Box<Sleep>>),
-    /// A further attempt is out, or the service is being readied for it.
-    Again(Deadline),
-}
-
-/// The deadline of a further attempt. Its readying is a wait that nobody below can watch, so it is
-/// watched here; the timer is made on the first wait.
-struct Deadline {
-    at: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
+    /// Refused before its first attempt, or over.
+    Refused(Option<LlmError>),
 }
 
 impl<S, C> RetryFuture<S, C>
@@ -72,6 +63,7 @@ where
     S: Service<LlmRequest> + Clone,
     C: Classify,
 {
+    #[inline]
     pub(crate) fn new(
         service: &mut Spare<S>,
         shared: Arc<Shared<C>>,
@@ -87,12 +79,12 @@ where
             return Self::held_back(service, shared, request, held);
         }
         let mut progress = Progress::default();
-        let (request, kept) = open(&shared, request, &mut progress);
+        let kept = progress.open(&shared, &mut request);
         Self {
             attempt: ReadyCall::already_ready(service.take(), request),
             shared,
             kept,
-            stage: Stage::First,
+            stage: Stage::Out,
             progress,
         }
     }
@@ -126,25 +118,35 @@ where
     }
 }
 
-/// Opens the next attempt: the request to send, and what is kept of it. It is cloned only if there
-/// can be another attempt after this one.
-fn open<C>(
-    shared: &Shared<C>,
-    mut request: LlmRequest,
-    progress: &mut Progress,
-) -> (LlmRequest, Kept) {
-    let cause = match progress.opened {
-        0 => AttemptCause::First,
-        _ => AttemptCause::Retry,
-    };
-    progress.opened += 1;
-    let attempt = request.call.claim_attempt(cause);
-    let kept = if progress.sent + 1 < shared.policy.most_attempts() {
-        Kept::Request(request.clone())
-    } else {
-        Kept::Last(attempt.clone())
-    };
-    (request, kept)
+impl Progress {
+    /// Opens the next attempt in the call's ledger, and says what is kept of the request. It is
+    /// cloned only if there can be another attempt after this one.
+    #[inline]
+    fn open<C>(&mut self, shared: &Shared<C>, request: &mut LlmRequest) -> Kept {
+        let cause = match self.opened {
+            0 => AttemptCause::First,
+            _ => AttemptCause::Retry,
+        };
+        self.opened += 1;
+        let attempt = request.call.claim_attempt(cause);
+        if self.sent + 1 < shared.policy.most_attempts() {
+            Kept::Request(request.clone())
+        } else {
+            Kept::Last(attempt.clone())
+        }
+    }
+}
+
+/// Records what `attempt` failed with, and says whether it was sent. A driver further in may have
+/// opened attempts of its own under it; then those were sent, and it must not count once more.
+fn failed(attempt: &AttemptRef, error: &LlmError) -> bool {
+    if attempt.was_sent() || !attempt.led_to_sending() {
+        attempt.fail(error);
+        return attempt.was_sent();
+    }
+    attempt.set_error(error);
+    attempt.stamp_ended();
+    true
 }
 
 impl<S, C> Future for RetryFuture<S, C>
@@ -159,47 +161,34 @@ where
         let mut this = self.project();
         loop {
             match this.stage {
-                Stage::First | Stage::Again(_) => {}
+                Stage::Out => {}
                 Stage::Refused(error) => {
-                    return error
-                        .take()
-                        .map_or(Poll::Pending, |error| Poll::Ready(Err(error)));
+                    let error = error.take().expect(OVER);
+                    return Poll::Ready(Err(error));
                 }
                 Stage::Parked(_, timer) => {
                     ready!(timer.as_mut().poll(cx));
-                    let Kept::Request(request) = mem::replace(this.kept, Kept::Nothing) else {
-                        return Poll::Pending;
-                    };
-                    let again = Stage::Again(Deadline::new(&request.call));
-                    if let Stage::Parked(parked, _) = mem::replace(this.stage, again) {
+                    if let Stage::Parked(parked, _) = mem::replace(this.stage, Stage::Out) {
                         parked.leave();
                     }
-                    let (request, kept) = open(this.shared, request, this.progress);
-                    *this.kept = kept;
+                    let Kept::Request(mut request) = mem::replace(this.kept, Kept::Nothing) else {
+                        unreachable!("who is parked has kept the request");
+                    };
+                    *this.kept = this.progress.open(this.shared, &mut request);
                     this.attempt.as_mut().call_again(request);
                 }
             }
-            let error = match this.attempt.as_mut().poll(cx) {
-                Poll::Ready(Ok(response)) => {
+            let error = match ready!(this.attempt.as_mut().poll(cx)) {
+                Ok(response) => {
                     this.shared.succeeded(this.progress);
                     return Poll::Ready(Ok(response));
                 }
-                Poll::Ready(Err(error)) => error,
-                Poll::Pending => {
-                    let Stage::Again(deadline) = this.stage else {
-                        return Poll::Pending;
-                    };
-                    ready!(deadline.poll(cx));
-                    Call::deadline_error()
-                }
+                Err(error) => error,
             };
             // Backoff holds nothing of the service below, and who gives up neither.
             this.attempt.as_mut().rest();
-            let Some(attempt) = this.kept.attempt() else {
-                return Poll::Ready(Err(error));
-            };
-            attempt.fail(&error);
-            this.progress.sent += u32::from(attempt.was_sent());
+            let attempt = this.kept.attempt().expect(OVER);
+            this.progress.sent += u32::from(failed(attempt, &error));
             let request = this.kept.request();
             match this.shared.after(&error, request, this.progress) {
                 Ok(wait) => {
@@ -208,6 +197,7 @@ where
                 }
                 Err(reason) => {
                     *this.kept = Kept::Nothing;
+                    *this.stage = Stage::Refused(None);
                     let error = this.shared.give_up(error, this.progress, reason);
                     return Poll::Ready(Err(error));
                 }
@@ -215,6 +205,8 @@ where
         }
     }
 }
+
+const OVER: &str = "polled after completion";
 
 impl Kept {
     fn attempt(&self) -> Option<&AttemptRef> {
@@ -233,30 +225,12 @@ impl Kept {
     }
 }
 
-impl Deadline {
-    fn new(call: &Call) -> Self {
-        Self {
-            at: call.deadline(),
-            timer: None,
-        }
-    }
-
-    fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
-        let Some(at) = self.at else {
-            return Poll::Pending;
-        };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
-        timer.as_mut().poll(cx)
-    }
-}
-
 impl<S: Service<LlmRequest>, C> fmt::Debug for RetryFuture<S, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stage = match self.stage {
-            Stage::First => "first attempt",
-            Stage::Refused(_) => "refused",
+            Stage::Out => "out",
             Stage::Parked(..) => "parked",
-            Stage::Again(_) => "further attempt",
+            Stage::Refused(_) => "over",
         };
         f.debug_struct("RetryFuture")
             .field("stage", &stage)

@@ -70,7 +70,10 @@ impl RetryHandle {
 
     /// How many calls were made.
     pub fn calls(&self) -> u64 {
-        self.state.calls.load(Relaxed)
+        match &self.state.calls {
+            Some(calls) => calls.load(Relaxed),
+            None => self.state.budget.deposits(),
+        }
     }
 
     /// How many retries were made after errors of any kind.
@@ -162,7 +165,8 @@ pub(crate) struct State {
     pub(crate) budget: RetryBudget,
     pub(crate) rate: Option<RateControl>,
     epoch: Instant,
-    calls: AtomicU64,
+    /// `None` where every call is counted by a budget of our own.
+    calls: Option<AtomicU64>,
     recovered: AtomicU64,
     parked: AtomicUsize,
     disabled: AtomicBool,
@@ -172,12 +176,12 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(budget: RetryBudget, adaptive: bool) -> Self {
+    pub(crate) fn new(budget: Option<RetryBudget>, adaptive: bool) -> Self {
         Self {
-            budget,
+            calls: budget.is_some().then(AtomicU64::default),
+            budget: budget.unwrap_or_default(),
             rate: adaptive.then(RateControl::default),
             epoch: Instant::now(),
-            calls: AtomicU64::new(0),
             recovered: AtomicU64::new(0),
             parked: AtomicUsize::new(0),
             disabled: AtomicBool::new(false),
@@ -197,7 +201,9 @@ impl State {
     }
 
     pub(crate) fn begin(&self) {
-        self.calls.fetch_add(1, Relaxed);
+        if let Some(calls) = &self.calls {
+            calls.fetch_add(1, Relaxed);
+        }
         self.budget.deposit();
     }
 

@@ -187,7 +187,7 @@ impl<C: Classify> RetryBuilder<C> {
     /// A number of attempts or of parked calls that is zero; a backoff that makes no sense.
     pub fn build(self) -> Result<RetryLayer<C>, ConfigError> {
         let policy = Policy::new(self.rule, &self.kinds, self.total_attempts, self.max_parked)?;
-        let state = State::new(self.budget.unwrap_or_default(), self.adaptive);
+        let state = State::new(self.budget, self.adaptive);
         Ok(RetryLayer {
             shared: Arc::new(Shared {
                 classify: self.classify,

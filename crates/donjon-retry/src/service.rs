@@ -43,6 +43,7 @@ where
         self.inner.get_mut().poll_ready(cx).map_err(Into::into)
     }
 
+    #[inline]
     fn call(&mut self, request: LlmRequest) -> Self::Future {
         RetryFuture::new(&mut self.inner, self.shared.clone(), request)
     }

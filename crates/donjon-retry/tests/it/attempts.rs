@@ -184,6 +184,18 @@ async fn the_attempts_of_the_whole_call_are_bounded() {
     assert_eq!(model.count(), 1);
 }
 
+/// R3: a driver further in counts its own attempts; those around it do not count them again.
+#[tokio::test(start_paused = true)]
+async fn stacked_by_mistake_attempts_do_not_count_twice() {
+    let model = failing(ErrorKind::ServerError);
+    let inner = around(&model, plain());
+    let outer = plain().build().expect("sensible").layer(inner);
+    let mut call = request();
+    let ledger = call.call.begin().clone();
+    fails(&outer, call).await;
+    assert_eq!((model.count(), ledger.sent()), (3, 3));
+}
+
 /// R14.
 #[tokio::test(start_paused = true)]
 async fn a_template_gives_independent_calls() {

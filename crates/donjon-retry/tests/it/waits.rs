@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use donjon_core::{Classify, ErrorKind, Hints, LimitHint, LimitUnit, LlmError, TimeoutClock};
 use donjon_retry::{Backoff, Jitter};
-use donjon_testkit::{
-    Script, ScriptedLlm,
-    probe::{EndLog, HeardEnd},
-};
+use donjon_testkit::{Script, ScriptedLlm};
 use tokio::time::{Instant, timeout};
 use tower::{Layer, Service, ServiceExt, limit::ConcurrencyLimitLayer};
 
@@ -166,22 +163,6 @@ async fn the_deadline_covers_the_readiness_of_a_further_attempt() {
     let error = call.await.expect("no panic").expect_err("no time left");
     assert_eq!(error.kind(), ErrorKind::Timeout(TimeoutClock::Total));
     assert_eq!((model.count(), began.elapsed()), (1, SECOND * 10));
-}
-
-#[tokio::test(start_paused = true)]
-async fn those_inside_hear_a_failure_when_the_deadline_passes() {
-    let log = EndLog::new();
-    let model = ScriptedLlm::new(Script::hang())
-        .then(ErrorKind::ServerError)
-        .observed_by(&log);
-    let call = request().with_timeout(SECOND * 10);
-    let error = fails(&around(&model, plain()), call).await;
-    assert_eq!(error.kind(), ErrorKind::Timeout(TimeoutClock::Total));
-    let total = HeardEnd::Failure(ErrorKind::Timeout(TimeoutClock::Total));
-    assert_eq!(
-        log.ends(),
-        [HeardEnd::Failure(ErrorKind::ServerError), total]
-    );
 }
 
 /// In the adaptive mode first attempts are held back too, and hold nothing meanwhile.
