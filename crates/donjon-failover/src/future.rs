@@ -37,7 +37,7 @@ pin_project! {
             #[pin]
             target: Watch<PatientCall<S>, Tally>,
         },
-        // No target is asked: before the next one, after the end, or there was none to begin with.
+        // There is no target to ask.
         Resting {
             error: Option<LlmError>,
         },
@@ -97,8 +97,7 @@ where
                     return error.take().map_or(Poll::Pending, |e| Poll::Ready(Err(e)));
                 }
             };
-            // What the target that failed still holds goes before the next one is readied.
-            this.state.set(State::Resting { error: None });
+            // With its end the watch let go of the target, and of what that held.
             match this.course.fail(shared, error) {
                 Ok(request) => {
                     let next = State::ask(this.inner, this.course, request);

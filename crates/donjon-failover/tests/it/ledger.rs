@@ -221,8 +221,8 @@ async fn what_a_retry_further_in_recorded_stays() {
         told,
         [
             (to("a"), Some(ErrorKind::ServerError), true, unknown),
-            (None, Some(ErrorKind::Overloaded), true, unknown),
-            (None, Some(ErrorKind::RateLimited), true, unknown),
+            (to("a"), Some(ErrorKind::Overloaded), true, unknown),
+            (to("a"), Some(ErrorKind::RateLimited), true, unknown),
             (to("b"), Some(ErrorKind::ServerError), true, unknown),
             (to("c"), None, true, Billed::Yes),
         ]

@@ -1,5 +1,6 @@
 //! Integration tests of failover, over scripted models and a paused clock.
 
+mod contract;
 mod cost;
 mod course;
 mod drops;
