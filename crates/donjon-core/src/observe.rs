@@ -180,7 +180,13 @@ impl Context {
             tell(Outcome::Failure(&Call::deadline_error()));
             return;
         }
-        let why = self.attempt.as_ref().and_then(AttemptRef::dropped);
+        let attempt = self.attempt.as_ref();
+        // Whoever dropped it said that it had failed, as a timeout does.
+        if let Some(error) = attempt.and_then(AttemptRef::error) {
+            tell(Outcome::Failure(error));
+            return;
+        }
+        let why = attempt.and_then(AttemptRef::dropped);
         tell(Outcome::Cancelled {
             why: why.unwrap_or(DropReason::CallerLeft),
             elapsed: self.since.map_or(Duration::ZERO, |since| now - since),

@@ -360,7 +360,13 @@ impl AttemptRef {
         (self.index..self.ledger.opened()).any(|index| sent(index) && follows(index))
     }
 
-    /// Records what it failed with; the first counts.
+    /// What it failed with, once that is known.
+    pub fn error(&self) -> Option<&LlmError> {
+        self.slot().error.get()
+    }
+
+    /// Records what it failed with; the first counts. Whoever watches it and then sees it dropped
+    /// hears this failure, and no cancellation.
     pub fn set_error(&self, error: &LlmError) {
         let _ = self.slot().error.set(error.clone());
     }

@@ -94,6 +94,19 @@ async fn a_superseded_attempt_is_told_so() {
     ));
 }
 
+#[tokio::test]
+async fn a_drop_by_one_who_says_that_it_failed_is_a_failure() {
+    let log = Log::default();
+    let mut request = request();
+    let attempt = request.call.open_attempt(AttemptCause::First).clone();
+    let future = pending::<Result<LlmResponse, LlmError>>();
+    let call = watch(&request.call, future, log.observer("a"));
+    let clock = ErrorKind::Timeout(TimeoutClock::FirstToken);
+    attempt.set_error(&LlmError::new(clock, "too late"));
+    drop(call);
+    assert_eq!(log.heard(), [Heard::Failure(clock)]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_drop_after_the_deadline_is_a_failure() {
     let log = Log::default();
