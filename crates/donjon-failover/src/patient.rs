@@ -14,8 +14,8 @@ use tower_service::Service;
 pin_project! {
     /// Readies a service, no longer than the call's deadline and patience allow, and calls it.
     ///
-    /// [`ReadyCall`](donjon_core::shape::ReadyCall) with an end to its patience: to whom another
-    /// target is left, a target that is not ready is a queue like any other.
+    /// What [`ReadyCall`](donjon_core::shape::ReadyCall) does, but that knows the deadline alone: to a
+    /// call with another target left, one that is not ready is a queue like any other.
     #[project = PatientProj]
     pub(crate) enum PatientCall<S>
     where
