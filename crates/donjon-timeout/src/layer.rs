@@ -177,8 +177,8 @@ impl TimeoutBuilder {
         check("connect", Some(self.connect))?;
         check("total", self.total)?;
         self.limits.check()?;
-        let special = self.by_model.values().chain(self.by_target.values());
-        special.map(Limits::check).collect::<Result<(), _>>()?;
+        let mut special = self.by_model.values().chain(self.by_target.values());
+        special.try_for_each(Limits::check)?;
         Ok(self.into_layer())
     }
 

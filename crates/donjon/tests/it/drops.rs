@@ -12,7 +12,10 @@ use std::{
 use donjon::{
     End, LlmError, LlmRequest, LlmResponse, Observer, Preset, Watch,
     failover::Target,
-    providers::{OpenAi, Provider, transport::{HttpClient, Proxy}},
+    providers::{
+        OpenAi, Provider,
+        transport::{HttpClient, Proxy},
+    },
     watch,
 };
 use donjon_testkit::upstream::{Failure, Script, Upstream};
@@ -87,11 +90,19 @@ async fn ten_thousand_calls_dropped_at_random_moments_leave_nothing() {
     let seed = std::cell::Cell::new(7_u64);
     let random = move || {
         // A linear congruential generator: the same moments in every run.
-        seed.set(seed.get().wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
+        seed.set(
+            seed.get()
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1),
+        );
         seed.get() >> 33
     };
     let upstreams: Vec<_> = (0..2)
-        .map(|_| Upstream::builder().respond(|request| script(request.number as u64 * 7919)).in_memory())
+        .map(|_| {
+            Upstream::builder()
+                .respond(|request| script(request.number as u64 * 7919))
+                .in_memory()
+        })
         .collect();
     let inner = Gauge::default();
     let outer = Gauge::default();
@@ -104,7 +115,9 @@ async fn ten_thousand_calls_dropped_at_random_moments_leave_nothing() {
             .build_with_connector(upstream.connector())
             .expect("good");
         clients.push(client.clone());
-        let codec = OpenAi::compatible("http://upstream.test/v1").build().expect("good");
+        let codec = OpenAi::compatible("http://upstream.test/v1")
+            .build()
+            .expect("good");
         let leaf = Watched(Provider::new(codec, client), inner.clone());
         preset = preset.target(Target::new(format!("t{at}"), leaf));
     }
@@ -149,7 +162,14 @@ async fn ten_thousand_calls_dropped_at_random_moments_leave_nothing() {
 
     // And it still serves.
     upstreams[0].push(Script::answer("still here"));
-    let response = stack.send(LlmRequest::chat("m", [])).await.expect("it serves");
-    let answer = response.completion().and_then(|c| c.as_chat()).expect("a chat").first_text();
+    let response = stack
+        .send(LlmRequest::chat("m", []))
+        .await
+        .expect("it serves");
+    let answer = response
+        .completion()
+        .and_then(|c| c.as_chat())
+        .expect("a chat")
+        .first_text();
     assert_eq!(answer, "still here");
 }

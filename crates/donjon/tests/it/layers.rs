@@ -16,6 +16,13 @@ fn answer() -> (Head, Completion) {
     (Head::new("m"), ChatCompletion::text("m", "hi").into())
 }
 
+fn preset<S>(total: Option<Duration>) -> Preset<S> {
+    match total {
+        Some(total) => Preset::new().total_timeout(total),
+        None => Preset::new(),
+    }
+}
+
 fn count(mut stack: impl Service<LlmRequest, Response = LlmResponse>) -> u64 {
     let request = LlmRequest::chat("m", []);
     let mut cx = Context::from_waker(Waker::noop());
@@ -36,18 +43,20 @@ async fn a_unary_call_through_the_stack_allocates_its_ledger_and_nothing_else() 
         let response = LlmResponse::complete(head.clone(), completion.clone());
         std::future::ready(Ok::<_, LlmError>(response))
     });
-    let preset = |total: Option<Duration>| match total {
-        Some(total) => Preset::new().total_timeout(total),
-        None => Preset::new(),
-    };
     for total in [None, Some(Duration::from_secs(60))] {
-        let stack = preset(total).target(Target::new("t", leaf.clone())).build().expect("good");
+        let stack = preset(total)
+            .target(Target::new("t", leaf.clone()))
+            .build()
+            .expect("good");
         // Whatever is made once is made.
         stack.send(LlmRequest::chat("m", [])).await.expect("served");
         assert_eq!(count(stack), 1, "the ledger");
 
         let boxed = BoxLlmService::new(leaf.clone());
-        let stack = preset(total).target(Target::new("t", boxed)).build().expect("good");
+        let stack = preset(total)
+            .target(Target::new("t", boxed))
+            .build()
+            .expect("good");
         stack.send(LlmRequest::chat("m", [])).await.expect("served");
         assert_eq!(count(stack), 2, "the ledger, and a box for the erased leaf");
     }
@@ -74,6 +83,9 @@ async fn towers_layers_can_stand_between_ours() {
         .layer(CommitLayer::new())
         .service(leaf);
     // The kind of error passes through boxes, so retry knows what to do about it.
-    let response = stack.oneshot(LlmRequest::chat("m", [])).await.expect("the second attempt");
+    let response = stack
+        .oneshot(LlmRequest::chat("m", []))
+        .await
+        .expect("the second attempt");
     assert!(response.completion().is_some());
 }

@@ -126,7 +126,11 @@ async fn read(response: LlmResponse, got: &mut Got) {
             while let Some(item) = stream.next().await {
                 match item {
                     Ok(chunk) => got.text.push_str(
-                        chunk.choices.first().and_then(|c| c.content.as_deref()).unwrap_or_default(),
+                        chunk
+                            .choices
+                            .first()
+                            .and_then(|c| c.content.as_deref())
+                            .unwrap_or_default(),
                     ),
                     Err(error) => got.error = Some(error),
                 }

@@ -28,7 +28,10 @@ async fn a_hint_of_2_s_is_waited_for_on_a_single_target() {
 async fn a_hint_beyond_the_patience_fails_over() {
     let (first, second) = (always(limited(5)), upstream::<Script>([]));
     let got = call(&stack(&[&first, &second]), unary()).await;
-    assert_eq!((got.text.as_str(), got.target.as_deref()), ("served", Some("t1")));
+    assert_eq!(
+        (got.text.as_str(), got.target.as_deref()),
+        ("served", Some("t1"))
+    );
     assert_eq!((first.count(), second.count()), (1, 1));
     assert!(got.ended_after < SECOND);
 }
@@ -49,16 +52,25 @@ async fn one_500_is_retried_on_the_same_target() {
     for request in [unary(), streamed()] {
         let (first, second) = (upstream([Failure::server_error()]), upstream::<Script>([]));
         let got = call(&stack(&[&first, &second]), request).await;
-        assert_eq!((got.text.as_str(), got.target.as_deref()), ("served", Some("t0")));
+        assert_eq!(
+            (got.text.as_str(), got.target.as_deref()),
+            ("served", Some("t0"))
+        );
         assert_eq!((first.count(), second.count(), got.sent), (2, 0, 2));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_persistent_503_fails_over() {
-    let (first, second) = (always(Failure::service_unavailable()), upstream::<Script>([]));
+    let (first, second) = (
+        always(Failure::service_unavailable()),
+        upstream::<Script>([]),
+    );
     let got = call(&stack(&[&first, &second]), unary()).await;
-    assert_eq!((got.text.as_str(), got.target.as_deref()), ("served", Some("t1")));
+    assert_eq!(
+        (got.text.as_str(), got.target.as_deref()),
+        ("served", Some("t1"))
+    );
     assert_eq!((first.count(), second.count()), (3, 1));
 }
 
@@ -70,16 +82,26 @@ async fn a_reset_before_the_headers_is_retried_and_failed_over() {
 
     let (first, second) = (always(Script::reset()), upstream::<Script>([]));
     let got = call(&stack(&[&first, &second]), streamed()).await;
-    assert_eq!((got.text.as_str(), got.target.as_deref()), ("served", Some("t1")));
+    assert_eq!(
+        (got.text.as_str(), got.target.as_deref()),
+        ("served", Some("t1"))
+    );
     assert_eq!((first.count(), second.count()), (3, 1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn silence_fails_over_without_asking_the_silent_target_again() {
-    for silent in [Script::hang(), Script::headers_then_hang(), Script::answer("x").role_then_silence()] {
+    for silent in [
+        Script::hang(),
+        Script::headers_then_hang(),
+        Script::answer("x").role_then_silence(),
+    ] {
         let (first, second) = (always(silent), upstream::<Script>([]));
         let got = call(&stack(&[&first, &second]), streamed()).await;
-        assert_eq!((got.text.as_str(), got.target.as_deref()), ("served", Some("t1")));
+        assert_eq!(
+            (got.text.as_str(), got.target.as_deref()),
+            ("served", Some("t1"))
+        );
         assert_eq!((first.count(), second.count()), (1, 1));
         assert_eq!(got.committed_after.as_secs(), 10);
         first.wait_for(|seen| seen.cancelled() == 1).await;
@@ -91,17 +113,27 @@ async fn a_first_token_that_is_late_fails_over_at_the_limit() {
     let first = always(Script::answer("late").first_token_after(20 * SECOND));
     let second = upstream::<Script>([]);
     let got = call(&stack(&[&first, &second]), streamed()).await;
-    assert_eq!((got.text.as_str(), got.target.as_deref()), ("served", Some("t1")));
+    assert_eq!(
+        (got.text.as_str(), got.target.as_deref()),
+        ("served", Some("t1"))
+    );
     assert_eq!(got.committed_after.as_secs(), 10);
     assert_eq!(first.count(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn keep_alives_do_not_put_the_first_token_limit_off() {
-    let first = always(Script::answer("late").first_token_after(20 * SECOND).pings(100, SECOND));
+    let first = always(
+        Script::answer("late")
+            .first_token_after(20 * SECOND)
+            .pings(100, SECOND),
+    );
     let second = upstream::<Script>([]);
     let got = call(&stack(&[&first, &second]), streamed()).await;
-    assert_eq!((got.target.as_deref(), got.committed_after.as_secs()), (Some("t1"), 10));
+    assert_eq!(
+        (got.target.as_deref(), got.committed_after.as_secs()),
+        (Some("t1"), 10)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -130,7 +162,10 @@ async fn a_context_length_error_goes_to_the_next_target_after_one_attempt() {
     let first = always(Failure::context_length_exceeded());
     let second = upstream::<Script>([]);
     let got = call(&stack(&[&first, &second]), unary()).await;
-    assert_eq!((got.text.as_str(), got.target.as_deref()), ("served", Some("t1")));
+    assert_eq!(
+        (got.text.as_str(), got.target.as_deref()),
+        ("served", Some("t1"))
+    );
     assert_eq!((first.count(), second.count()), (1, 1));
 }
 
@@ -169,8 +204,15 @@ async fn a_cut_after_the_commit_point_is_told_in_band() {
         assert_eq!(got.target.as_deref(), Some("t0"));
         assert!(!got.text.is_empty(), "something was shown");
         let kind = got.kind().expect("never a short success");
-        assert!(matches!(kind, ErrorKind::Incomplete | ErrorKind::StreamBroken), "{kind}");
-        assert_eq!((first.count(), second.count()), (1, 0), "it is not asked again");
+        assert!(
+            matches!(kind, ErrorKind::Incomplete | ErrorKind::StreamBroken),
+            "{kind}"
+        );
+        assert_eq!(
+            (first.count(), second.count()),
+            (1, 0),
+            "it is not asked again"
+        );
     }
 }
 
@@ -178,7 +220,10 @@ async fn a_cut_after_the_commit_point_is_told_in_band() {
 async fn a_cut_before_the_commit_point_is_retried() {
     let only = upstream([Script::words(10).cut_after(0)]);
     let got = call(&stack(&[&only]), streamed()).await;
-    assert_eq!((got.text.as_str(), got.kind(), only.count()), ("served", None, 2));
+    assert_eq!(
+        (got.text.as_str(), got.kind(), only.count()),
+        ("served", None, 2)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -212,7 +257,10 @@ async fn odd_answers_pass_through() {
     for request in [unary(), streamed()] {
         let empty = always(Script::empty_answer());
         let got = call(&stack(&[&empty]), request.clone()).await;
-        assert_eq!((got.text.as_str(), got.kind(), empty.count()), ("", None, 1));
+        assert_eq!(
+            (got.text.as_str(), got.kind(), empty.count()),
+            ("", None, 1)
+        );
 
         let two = always(Script::answer("twice").choices(2));
         let mut request = request;
@@ -221,11 +269,18 @@ async fn odd_answers_pass_through() {
         let (_, answer) = got.collect().await.expect("it ends");
         let choices = &answer.as_chat().expect("a chat").choices;
         assert_eq!(choices.len(), 2);
-        assert!(choices.iter().all(|choice| choice.message.text() == "twice"));
+        assert!(
+            choices
+                .iter()
+                .all(|choice| choice.message.text() == "twice")
+        );
     }
     let unknown = always(Script::answer("known").unknown_delta());
     let got = call(&stack(&[&unknown]), streamed()).await;
-    assert_eq!((got.text.as_str(), got.kind(), unknown.count()), ("known", None, 1));
+    assert_eq!(
+        (got.text.as_str(), got.kind(), unknown.count()),
+        ("known", None, 1)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -233,16 +288,25 @@ async fn four_targets_of_three_attempts_each_reach_the_fourth() {
     let down: Vec<Upstream> = (0..3).map(|_| always(Failure::server_error())).collect();
     let fourth = upstream::<Script>([]);
     let got = call(&stack(&[&down[0], &down[1], &down[2], &fourth]), unary()).await;
-    assert_eq!((got.text.as_str(), got.target.as_deref()), ("served", Some("t3")));
+    assert_eq!(
+        (got.text.as_str(), got.target.as_deref()),
+        ("served", Some("t3"))
+    );
     let counts: Vec<_> = down.iter().map(Upstream::count).collect();
-    assert_eq!(counts, [3, 1, 1], "one attempt is reserved for each untried target");
+    assert_eq!(
+        counts,
+        [3, 1, 1],
+        "one attempt is reserved for each untried target"
+    );
     assert_eq!((fourth.count(), got.sent), (1, 6));
 }
 
 #[tokio::test(start_paused = true)]
 async fn with_every_target_failing_no_more_attempts_are_made_than_configured() {
     for targets in 1..=4 {
-        let down: Vec<Upstream> = (0..targets).map(|_| always(Failure::server_error())).collect();
+        let down: Vec<Upstream> = (0..targets)
+            .map(|_| always(Failure::server_error()))
+            .collect();
         let all: Vec<_> = down.iter().collect();
         let got = call(&stack(&all), unary()).await;
         let attempts: usize = down.iter().map(Upstream::count).sum();
@@ -251,7 +315,11 @@ async fn with_every_target_failing_no_more_attempts_are_made_than_configured() {
         let error = got.error.expect("all failed");
         if targets > 1 {
             assert_eq!(error.kind(), ErrorKind::AllTargetsFailed);
-            assert_eq!(error.attempts().len(), targets, "the reason of each is kept");
+            assert_eq!(
+                error.attempts().len(),
+                targets,
+                "the reason of each is kept"
+            );
         }
         assert_eq!(error.http_status(), 502);
     }
@@ -265,7 +333,11 @@ async fn one_deadline_covers_every_attempt() {
         .build()
         .expect("good");
     let got = call(&stack, streamed()).await;
-    assert_eq!(got.ended_after.as_secs(), 14, "10 s on the first, 4 s on the second");
+    assert_eq!(
+        got.ended_after.as_secs(),
+        14,
+        "10 s on the first, 4 s on the second"
+    );
     assert_eq!((first.count(), second.count()), (1, 1));
     let error = got.error.expect("too late");
     assert_eq!(error.http_status(), 504, "{error}");
