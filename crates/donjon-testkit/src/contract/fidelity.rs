@@ -87,7 +87,7 @@ pub async fn streams_are_unchanged<S: LlmService + Clone>(layer: impl Fn(Scripte
         match found.get(n) {
             Some(found) if found == expected => {}
             Some(found) => law.broken(&format!(
-                "chunk {n} went in as {expected} and came out as {found}"
+                "chunk {n} went in as\n  {expected}\nand came out as\n  {found}"
             )),
             None => law.broken(&format!(
                 "{} of {} chunks came out; the first that is missing is {expected}",
@@ -103,7 +103,7 @@ pub async fn streams_are_unchanged<S: LlmService + Clone>(layer: impl Fn(Scripte
     let found = completion(law, &mut layer(leaf()), unary).await;
     if expected != found {
         law.broken(&format!(
-            "a whole answer went in as {expected} and came out as {found}"
+            "a whole answer went in as\n  {expected}\nand came out as\n  {found}"
         ));
     }
 }
@@ -135,7 +135,7 @@ async fn deltas<S: LlmService + Clone>(
             Ok(chunk) => {
                 let mut delta: Delta = chunk.into_delta();
                 delta.id = None;
-                deltas.push(format!("{delta:?}"));
+                deltas.push(brief(&format!("{delta:?}")));
             }
             Err(error) => law.broken(&format!("a good stream broke: {error}")),
         }
@@ -153,7 +153,14 @@ async fn completion<S: LlmService + Clone>(
     };
     let mut chat = ChatCompletion::clone(&chat);
     chat.id = None;
-    format!("{chat:?}")
+    brief(&format!("{chat:?}"))
+}
+
+/// Leaves out what is not there.
+fn brief(debug: &str) -> String {
+    let members = debug.split(", ");
+    let there = members.filter(|member| !member.ends_with(": None"));
+    there.collect::<Vec<_>>().join(", ")
 }
 
 /// Checks [`Law::OneEndEach`]: answers, failures before and in the stream, and drops at every await

@@ -97,6 +97,8 @@ impl Play {
         mut request: LlmRequest,
     ) -> Self {
         let attempt = request.call.dispatch().clone();
+        attempt.leaf_stamps_sent();
+        attempt.aim(None, &request.model);
         let script = shared.next(&request);
         let inputs = inputs(&request);
         let streamed = request.is_stream() && inputs.is_none();

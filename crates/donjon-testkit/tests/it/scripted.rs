@@ -251,28 +251,31 @@ async fn at_the_commit_point_what_fails_before_it_is_an_error() {
 
 #[tokio::test(start_paused = true)]
 async fn the_ledger_is_stamped() {
-    let llm = ScriptedLlm::new(
-        Script::words(1)
-            .head_after(SECOND)
-            .first_token_after(SECOND),
-    )
-    .commits();
-    let mut request = streamed();
-    let ledger = request.call.begin().clone();
-    let future = llm.clone().ready().await.expect("ready").call(request);
-    assert_eq!(ledger.sent(), 0, "it is sent when it is polled");
-    future.await.expect("an answer");
-    let attempt = ledger.attempts().next().expect("one");
-    assert_eq!(
-        (attempt.sent_at, attempt.first_byte_at, attempt.committed_at),
-        (Some(Duration::ZERO), Some(SECOND), Some(2 * SECOND))
-    );
-    assert_eq!(ledger.opened(), 1);
+    let script = Script::words(1)
+        .head_after(SECOND)
+        .first_token_after(SECOND);
+    let llm = ScriptedLlm::new(script);
+    for (llm, committed_at) in [
+        (llm.clone(), None),
+        (llm.clone().commits(), Some(2 * SECOND)),
+    ] {
+        let mut request = streamed();
+        let ledger = request.call.begin().clone();
+        let future = llm.clone().ready().await.expect("ready").call(request);
+        assert_eq!(ledger.sent(), 0, "it is sent when it is polled");
+        future.await.expect("an answer");
+        let attempt = ledger.attempts().next().expect("one");
+        assert_eq!(
+            (attempt.sent_at, attempt.first_byte_at, attempt.committed_at),
+            (Some(Duration::ZERO), Some(SECOND), committed_at)
+        );
+        assert_eq!(ledger.opened(), 1);
+    }
 
-    llm.set_otherwise(ErrorKind::QueueFull);
+    llm.set_otherwise(Script::fail(ErrorKind::QueueFull).head_after(SECOND));
     let mut request = unary();
     let ledger = request.call.begin().clone();
-    let _ = call(&llm, request).await;
+    let _ = call(&llm.commits(), request).await;
     assert_eq!(ledger.sent(), 0, "a call that never left uses up nothing");
 }
 
