@@ -153,6 +153,9 @@ impl LlmError {
     /// The HTTP status to answer with. When all targets failed alike it is theirs.
     pub fn http_status(&self) -> u16 {
         let own = self.disposition().status;
+        if self.kind() != ErrorKind::AllTargetsFailed {
+            return own;
+        }
         let mut of_attempts = self.attempts().iter().map(|a| a.error.http_status());
         match of_attempts.next() {
             Some(first) if of_attempts.all(|status| status == first) => first,

@@ -72,6 +72,10 @@ fn all_targets_failed_answers_with_what_they_agree_on() {
     use ErrorKind::{ContextLength, RateLimited};
     assert_eq!(failed(&[RateLimited, RateLimited]).http_status(), 429);
     assert_eq!(failed(&[RateLimited, ContextLength]).http_status(), 503);
+    // A deadline that passed is one, whatever failed before.
+    let late = LlmError::new(ErrorKind::Timeout(donjon_core::TimeoutClock::Total), "")
+        .with_attempts(failed(&[RateLimited]).attempts().to_vec());
+    assert_eq!(late.http_status(), 504);
     let error = failed(&[ContextLength]);
     assert_eq!(
         error.source().map(ToString::to_string).as_deref(),
