@@ -59,9 +59,9 @@ impl Options {
                 "--config" => options.config = Some(value()?),
                 "--listen" => {
                     let address = value()?;
-                    options.listen = address
-                        .parse()
-                        .map_err(|_| format!("`--listen`: `{address}` is no address with a port"))?;
+                    options.listen = address.parse().map_err(|_| {
+                        format!("`--listen`: `{address}` is no address with a port")
+                    })?;
                 }
                 _ => {
                     return Err(format!(

@@ -185,8 +185,7 @@ impl<'de> Deserialize<'de> for Secret {
                 struct Env {
                     env: String,
                 }
-                let Env { env } =
-                    Env::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                let Env { env } = Env::deserialize(de::value::MapAccessDeserializer::new(map))?;
                 match std::env::var(&env) {
                     Ok(key) if !key.is_empty() => Ok(Secret(key)),
                     _ => Err(de::Error::custom(format!(
@@ -252,7 +251,12 @@ impl Config {
     pub fn from_environment() -> Self {
         let keys = [
             ("openai", Kind::OpenAi, "OPENAI_API_KEY", "gpt-*"),
-            ("anthropic", Kind::Anthropic, "ANTHROPIC_API_KEY", "claude-*"),
+            (
+                "anthropic",
+                Kind::Anthropic,
+                "ANTHROPIC_API_KEY",
+                "claude-*",
+            ),
             ("openrouter", Kind::OpenRouter, "OPENROUTER_API_KEY", "*/*"),
         ];
         let mut config = Self {
@@ -311,7 +315,10 @@ impl Config {
         }
         for (name, provider) in &self.providers {
             let fault = |field: &str, reason: &str| {
-                Err(ConfigError::new(format!("providers.{name}.{field}"), reason))
+                Err(ConfigError::new(
+                    format!("providers.{name}.{field}"),
+                    reason,
+                ))
             };
             if provider.kind == Kind::AzureOpenAi && provider.base_url.is_none() {
                 return fault("base_url", "an Azure resource has an address of its own");
@@ -408,7 +415,10 @@ mod tests {
     fn a_good_one_is_read() {
         let config = Config::from_toml(GOOD).expect("good");
         assert_eq!(config.timeout.total, Some(Span(Duration::from_secs(120))));
-        assert_eq!(config.routes[0].targets[1].model.as_deref(), Some("other-model"));
+        assert_eq!(
+            config.routes[0].targets[1].model.as_deref(),
+            Some("other-model")
+        );
     }
 
     #[test]
@@ -416,14 +426,30 @@ mod tests {
         for (from, to, path) in [
             ("max_attempts", "max_attemps", "retry.max_attemps"),
             ("[retry]", "[retries]", "retries"),
-            ("first_token = \"10s\"", "first_token = \"soon\"", "timeout.first_token"),
+            (
+                "first_token = \"10s\"",
+                "first_token = \"soon\"",
+                "timeout.first_token",
+            ),
             ("idle = \"15s\"", "idle = \"0s\"", "timeout.idle"),
             ("\"openai\"", "\"opena\"", "providers.main.kind"),
             ("api_key = \"k\"", "", "providers.main.api_key"),
-            ("\"k\"", "{ env = \"NO_SUCH_VARIABLE_HERE\" }", "providers.main.api_key"),
-            ("provider = \"spare\"", "provider = \"spar\"", "routes[0].targets[1].provider"),
+            (
+                "\"k\"",
+                "{ env = \"NO_SUCH_VARIABLE_HERE\" }",
+                "providers.main.api_key",
+            ),
+            (
+                "provider = \"spare\"",
+                "provider = \"spar\"",
+                "routes[0].targets[1].provider",
+            ),
             ("\"other-model\"", "7", "routes[0].targets[1].model"),
-            ("[{ provider = \"main\" }, { provider = \"spare\", model = \"other-model\" }]", "[]", "routes[0].targets"),
+            (
+                "[{ provider = \"main\" }, { provider = \"spare\", model = \"other-model\" }]",
+                "[]",
+                "routes[0].targets",
+            ),
         ] {
             let error = fault(from, to);
             assert_eq!(error.path(), path, "{error}");

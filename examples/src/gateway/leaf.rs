@@ -14,7 +14,8 @@ use donjon_testkit::{Script, ScriptedLlm};
 use super::config::{Config, ConfigError, Kind, Provider as Said};
 
 /// What the scripted providers answer.
-const ANSWER: &str = "A donjon is the great tower of a castle: the keep that stands when the walls do not.";
+const ANSWER: &str =
+    "A donjon is the great tower of a castle: the keep that stands when the walls do not.";
 
 pub(super) fn build_all(config: &Config) -> Result<BTreeMap<String, BoxLlmService>, ConfigError> {
     let each = config.providers.iter();
@@ -90,9 +91,10 @@ fn scripted(fail_every: Option<u32>) -> BoxLlmService {
     BoxLlmService::new(ScriptedLlm::from_fn(move |_| {
         let call = calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
         match fail_every {
-            Some(every) if call % every == 0 => {
-                Script::fail(LlmError::new(ErrorKind::Overloaded, "this one fails now and then"))
-            }
+            Some(every) if call % every == 0 => Script::fail(LlmError::new(
+                ErrorKind::Overloaded,
+                "this one fails now and then",
+            )),
             _ => Script::answer(ANSWER).gap(Duration::from_millis(20)),
         }
     }))

@@ -8,6 +8,7 @@ use std::{
 use donjon::{
     BoxLlmService, ErrorKind, LlmError, LlmRequest, LlmResponse, Scope, Stack, StackFuture,
 };
+use futures_util::FutureExt;
 use tower::Service;
 use wildmatch::WildMatch;
 
@@ -18,9 +19,7 @@ pub struct Routes {
 }
 
 impl Routes {
-    pub(super) fn new(
-        routes: impl IntoIterator<Item = (WildMatch, Stack<BoxLlmService>)>,
-    ) -> Self {
+    pub(super) fn new(routes: impl IntoIterator<Item = (WildMatch, Stack<BoxLlmService>)>) -> Self {
         Self {
             routes: routes.into_iter().collect(),
         }
@@ -49,7 +48,10 @@ impl Service<LlmRequest> for Routes {
     }
 
     fn call(&mut self, request: LlmRequest) -> RoutesFuture {
-        let route = self.routes.iter().find(|(glob, _)| glob.matches(&request.model));
+        let route = self
+            .routes
+            .iter()
+            .find(|(glob, _)| glob.matches(&request.model));
         match route {
             Some((_, stack)) => stack.send(request).left_future(),
             None => {
