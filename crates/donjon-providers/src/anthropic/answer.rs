@@ -47,7 +47,12 @@ pub(super) struct Said<'a> {
 
 impl<'a> Said<'a> {
     pub(super) fn add(&mut self, raw: &'a RawValue) -> Result<(), serde_json::Error> {
-        let block: BlockIn<'_> = serde_json::from_str(raw.get())?;
+        let block: BlockIn<'_> = match serde_json::from_str(raw.get()) {
+            Ok(block) => block,
+            // Members of a kind that is not known here may have any shape.
+            Err(_) if is_unknown(raw) => return Ok(()),
+            Err(error) => return Err(error),
+        };
         match &*block.kind {
             "text" => self.add_text(&block.text.unwrap_or_default()),
             "thinking" => {
@@ -88,6 +93,17 @@ impl<'a> Said<'a> {
         }
         message
     }
+}
+
+/// Whether `raw` is a block of a kind that has no words here.
+fn is_unknown(raw: &RawValue) -> bool {
+    #[derive(Deserialize)]
+    struct Kind {
+        #[serde(rename = "type")]
+        kind: String,
+    }
+    let known = ["text", "thinking", "redacted_thinking", "tool_use"];
+    serde_json::from_str::<Kind>(raw.get()).is_ok_and(|block| !known.contains(&&*block.kind))
 }
 
 /// Reads a whole answer, and keeps it as it came.

@@ -107,10 +107,11 @@ struct BlockIn<'a> {
     kind: String,
     #[serde(default)]
     text: Option<Box<str>>,
-    #[serde(default)]
-    source: Option<SourceIn>,
-    #[serde(default)]
-    title: Option<String>,
+    // Of one shape in images and documents alone.
+    #[serde(default, borrow)]
+    source: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    title: Option<&'a RawValue>,
     #[serde(default)]
     tool_use_id: Option<Box<str>>,
     #[serde(default, borrow)]
@@ -166,18 +167,21 @@ fn tool_result(block: BlockIn<'_>, images: &mut Vec<Part>) -> Read<Message> {
 }
 
 fn part(raw: &RawValue, block: BlockIn<'_>) -> Read<Part> {
-    let source = block.source.as_ref();
+    let source = || -> Option<SourceIn> { serde_json::from_str(block.source?.get()).ok() };
     match &*block.kind {
         "text" => return Ok(Part::text(block.text.unwrap_or_default())),
         "image" => {
-            if let Some(url) = source.and_then(SourceIn::url) {
+            if let Some(url) = source().and_then(|source| source.url()) {
                 return Ok(Part::image_url(url));
             }
         }
         "document" => {
-            let base64 = source.filter(|source| source.kind == "base64");
-            if let Some(data) = base64.and_then(SourceIn::url)
-                && let Some(part) = file(&data, block.title.as_deref())
+            let base64 = source().filter(|source| source.kind == "base64");
+            let title: Option<String> = block
+                .title
+                .and_then(|title| serde_json::from_str(title.get()).ok());
+            if let Some(data) = base64.and_then(|source| source.url())
+                && let Some(part) = file(&data, title.as_deref())
             {
                 return Ok(part);
             }

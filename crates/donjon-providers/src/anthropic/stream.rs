@@ -204,7 +204,7 @@ impl StreamDecoder for AnthropicDecoder {
             return Ok(Step::Nothing);
         }
         let Ok(event) = serde_json::from_str::<Event<'_>>(&data) else {
-            return Ok(unreadable(data));
+            return Ok(self.unreadable(data));
         };
         let mut delta = Delta::default();
         let adds = match &*event.kind {
@@ -260,26 +260,64 @@ impl StreamDecoder for AnthropicDecoder {
     }
 }
 
-/// An event whose members are not what was expected: one of a kind that is not known here is shown
-/// as it came, any other makes no sense.
-fn unreadable(data: String) -> Step {
-    #[derive(Deserialize)]
-    struct Kind {
-        #[serde(rename = "type")]
-        kind: String,
-    }
-    match serde_json::from_str::<Kind>(&data) {
-        Ok(Kind { kind })
-            if !kind.starts_with("content_block_")
-                && !kind.starts_with("message_")
-                && kind != "error" =>
-        {
-            let mut delta = Delta::default();
-            delta.unknown = true;
-            let wire = Wire::new(Dialect::Anthropic, Bytes::from(data));
-            Step::Chunk(Chunk::from_wire(delta, wire))
+impl AnthropicDecoder {
+    /// An event whose members are not what was expected: one of a kind that is not known here, or
+    /// about a block of such a kind, is shown as it came; any other makes no sense.
+    fn unreadable(&mut self, data: String) -> Step {
+        #[derive(Deserialize)]
+        struct Kind {
+            #[serde(rename = "type")]
+            kind: String,
+            #[serde(default)]
+            content_block: Option<Inner>,
+            #[serde(default)]
+            delta: Option<Inner>,
         }
-        _ => Step::Malformed,
+        #[derive(Deserialize)]
+        struct Inner {
+            #[serde(rename = "type")]
+            kind: String,
+        }
+        #[derive(Deserialize)]
+        struct Index {
+            index: u32,
+        }
+        let Ok(event) = serde_json::from_str::<Kind>(&data).or_else(|_| {
+            serde_json::from_str::<Inner>(&data).map(|Inner { kind }| Kind {
+                kind,
+                content_block: None,
+                delta: None,
+            })
+        }) else {
+            return Step::Malformed;
+        };
+        let inner = event.content_block.or(event.delta).map(|inner| inner.kind);
+        let known = match (&*event.kind, inner.as_deref()) {
+            ("content_block_start", Some(kind)) => {
+                matches!(kind, "text" | "thinking" | "redacted_thinking" | "tool_use")
+            }
+            ("content_block_delta", Some(kind)) => matches!(
+                kind,
+                "text_delta" | "thinking_delta" | "signature_delta" | "input_json_delta"
+            ),
+            ("error", _) => true,
+            (kind, _) => kind.starts_with("content_block_") || kind.starts_with("message_"),
+        };
+        if known {
+            return Step::Malformed;
+        }
+        if event.kind == "content_block_start"
+            && let Ok(Index { index }) = serde_json::from_str(&data)
+        {
+            self.blocks.retain(|(at, _)| *at != index);
+            self.blocks.push((index, Open::Unknown));
+        }
+        let mut delta = Delta::default();
+        delta.unknown = true;
+        delta.id.clone_from(&self.id);
+        delta.model.clone_from(&self.model);
+        let wire = Wire::new(Dialect::Anthropic, Bytes::from(data));
+        Step::Chunk(Chunk::from_wire(delta, wire))
     }
 }
 
@@ -381,6 +419,9 @@ mod tests {
             r#"{"type":"something_new","index":"no number"}"#,
             r#"{"type":"content_block_start","index":2,"content_block":{"type":"server_tool_use","id":"x"}}"#,
             r#"{"type":"content_block_delta","index":2,"delta":{"type":"input_json_delta","partial_json":"{"}}"#,
+            r#"{"type":"content_block_start","index":4,"content_block":{"type":"new","id":{"deep":1},"text":3}}"#,
+            r#"{"type":"content_block_delta","index":4,"delta":{"type":"new_delta","text":3}}"#,
+            r#"{"type":"content_block_delta","index":4,"delta":{"type":"input_json_delta","partial_json":"{"}}"#,
             r#"{"type":"content_block_delta","index":0,"delta":{"type":"citations_delta","citation":{}}}"#,
         ] {
             assert!(chunk(&mut decoder, unknown).unknown, "{unknown}");

@@ -108,6 +108,19 @@ impl<C: Codec, T> Provider<C, T> {
     }
 }
 
+#[cfg(feature = "hyper-client")]
+impl<C: Codec> Provider<C, crate::transport::HttpClient> {
+    /// Speaks in the words of `codec` over an HTTP client of its own, at its defaults.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the proxy that the environment names.
+    pub fn over_http(codec: C) -> Result<Self, crate::transport::ConfigError> {
+        let client = crate::transport::HttpClient::builder().build()?;
+        Ok(Self::new(codec, client))
+    }
+}
+
 impl<C, T, B> Service<LlmRequest> for Provider<C, T>
 where
     C: Codec,
@@ -132,6 +145,7 @@ where
         let asked = Asked::of(&request);
         self.shared.counters.call();
         let attempt = request.call.dispatch().clone();
+        attempt.leaf_stamps_sent();
         attempt.aim(self.settings.target.as_ref(), &request.model);
         let encoded = self.shared.codec.encode(&request);
         let exchange = future::Exchange {

@@ -1,4 +1,13 @@
 //! Integration tests, in one binary.
 
+mod answers;
+mod pass;
+mod provider;
+mod recorded;
+mod streams;
+mod support;
+mod translate;
 #[cfg(feature = "hyper-client")]
 mod transport;
+#[cfg(feature = "hyper-client")]
+mod upstream;
