@@ -178,10 +178,18 @@ pub(super) struct MessageOut<'a> {
     pub(super) r#type: &'static str,
     pub(super) role: &'static str,
     pub(super) model: &'a str,
-    pub(super) content: Vec<BlockOut<'a>>,
+    pub(super) content: Vec<ContentOut<'a>>,
     pub(super) stop_reason: Option<&'static str>,
     pub(super) stop_sequence: Option<()>,
     pub(super) usage: UsageOut,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum ContentOut<'a> {
+    Block(BlockOut<'a>),
+    /// As it came.
+    Raw(Box<RawValue>),
 }
 
 #[derive(Serialize)]
@@ -201,32 +209,37 @@ pub(super) enum BlockOut<'a> {
     },
 }
 
-fn blocks(message: &Message) -> Vec<BlockOut<'_>> {
-    let mut blocks = Vec::with_capacity(2);
-    if let Some(thinking) = message.reasoning.as_deref().filter(|text| !text.is_empty()) {
+fn blocks(message: &Message) -> Vec<ContentOut<'_>> {
+    let mut content = Vec::with_capacity(2);
+    let signed: Option<Vec<Box<RawValue>>> = message.extra.read(THINKING_BLOCKS);
+    match (signed, message.reasoning.as_deref()) {
+        (Some(signed), _) => content.extend(signed.into_iter().map(ContentOut::Raw)),
         // Only Anthropic signs; a client shows this and must not expect it to be taken back.
-        blocks.push(BlockOut::Thinking {
-            thinking,
-            signature: "",
-        });
+        (None, Some(thinking)) if !thinking.is_empty() => {
+            let signature = "";
+            content.push(ContentOut::Block(BlockOut::Thinking {
+                thinking,
+                signature,
+            }));
+        }
+        _ => {}
     }
     let text = message.text();
     if !text.is_empty() {
-        blocks.push(BlockOut::Text { text });
+        content.push(ContentOut::Block(BlockOut::Text { text }));
     }
     if let Some(refusal) = message.refusal.as_deref().filter(|text| !text.is_empty()) {
-        blocks.push(BlockOut::Text {
-            text: refusal.into(),
-        });
+        let text = refusal.into();
+        content.push(ContentOut::Block(BlockOut::Text { text }));
     }
     for call in &message.tool_calls {
-        blocks.push(BlockOut::ToolUse {
+        content.push(ContentOut::Block(BlockOut::ToolUse {
             id: call.id.as_deref().unwrap_or_default(),
             name: call.name().unwrap_or_default(),
             input: input_of(call.arguments()),
-        });
+        }));
     }
-    blocks
+    content
 }
 
 /// The arguments of a call as the object that Anthropic wants. A model wrote them: what is no object

@@ -12,7 +12,7 @@ use super::{
     error::error_to_json,
     words::{UsageOut, stop_reason},
 };
-use crate::sse::write_event;
+use crate::{openai::THINKING_BLOCKS, sse::write_event};
 
 /// Writes the chunks of one answer as the events that Anthropic's clients expect: one
 /// `message_start`, each block begun, filled and ended under its own index, one `message_delta` with
@@ -205,6 +205,7 @@ impl EventWriter {
             });
             delta(out, index, &DeltaOut::Thinking { thinking });
         }
+        self.sign(choice, out);
         self.refused |= some(&choice.refusal);
         for text in [&choice.content, &choice.refusal] {
             if some(text) {
@@ -218,6 +219,23 @@ impl EventWriter {
         }
         if choice.finish_reason.is_some() {
             self.finish.clone_from(&choice.finish_reason);
+        }
+    }
+
+    /// Signs the reasoning that is open, where Anthropic signed it; several blocks have become one
+    /// by now, which no signature fits.
+    fn sign(&mut self, choice: &ChoiceDelta, out: &mut BytesMut) {
+        #[derive(Deserialize)]
+        struct Signed {
+            #[serde(default)]
+            signature: String,
+        }
+        if let Some((Block::Thinking, index)) = self.open
+            && let Some(signed) = choice.extra.read::<Vec<Signed>>(THINKING_BLOCKS)
+            && let [Signed { signature }] = &signed[..]
+            && !signature.is_empty()
+        {
+            delta(out, index, &DeltaOut::Signature { signature });
         }
     }
 
@@ -327,6 +345,8 @@ enum DeltaOut<'a> {
     Text { text: &'a str },
     #[serde(rename = "thinking_delta")]
     Thinking { thinking: &'a str },
+    #[serde(rename = "signature_delta")]
+    Signature { signature: &'a str },
     #[serde(rename = "input_json_delta")]
     InputJson { partial_json: &'a str },
 }

@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use donjon_core::{ChoiceDelta, Chunk, Delta, Dialect, LlmError, Role, ToolCall, Usage, Wire};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
@@ -12,7 +12,11 @@ use super::{
     error,
     words::{UsageIn, finish_reason},
 };
-use crate::codec::{Step, StreamDecoder};
+use crate::{
+    codec::{Step, StreamDecoder},
+    json,
+    openai::THINKING_BLOCKS,
+};
 
 /// Reads the events of one streamed message.
 ///
@@ -25,13 +29,27 @@ pub struct AnthropicDecoder {
     usage: UsageIn,
     blocks: SmallVec<[(u32, Open); 4]>,
     tools: u32,
+    reasoning: Reasoning,
+    /// Reasoning that was signed, told with what follows it.
+    signed: Vec<Box<RawValue>>,
+}
+
+/// The reasoning of the block that is open: whole and signed, it can be taken back to Anthropic in
+/// the words of another dialect.
+#[derive(Debug, Default)]
+struct Reasoning {
+    thinking: String,
+    signature: String,
+    redacted: Option<Box<str>>,
 }
 
 /// What a block that was begun is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Open {
-    /// A text, or reasoning.
+    /// A text.
     Plain,
+    /// Reasoning.
+    Reasoning,
     /// A tool call: which, and whether any of its arguments have come.
     Tool { index: u32, begun: bool },
     /// A kind that is not known here.
@@ -76,6 +94,8 @@ struct DeltaIn<'a> {
     #[serde(default)]
     thinking: Option<Box<str>>,
     #[serde(default)]
+    signature: Option<Box<str>>,
+    #[serde(default)]
     partial_json: Option<String>,
     #[serde(default)]
     stop_reason: Option<Box<str>>,
@@ -89,6 +109,10 @@ struct BlockIn<'a> {
     text: Option<Box<str>>,
     #[serde(default)]
     thinking: Option<Box<str>>,
+    #[serde(default)]
+    signature: Option<Box<str>>,
+    #[serde(default)]
+    data: Option<Box<str>>,
     #[serde(default)]
     id: Option<Box<str>>,
     #[serde(default)]
@@ -118,8 +142,21 @@ impl AnthropicDecoder {
     fn begin(&mut self, index: u32, block: BlockIn<'_>) -> Adds {
         let (open, adds) = match &*block.kind {
             "text" => (Open::Plain, text(block.text)),
-            "thinking" => (Open::Plain, reasoning(block.thinking)),
-            "redacted_thinking" => (Open::Plain, Adds::Nothing),
+            "thinking" => {
+                self.reasoning = Reasoning {
+                    thinking: block.thinking.as_deref().unwrap_or_default().into(),
+                    signature: block.signature.as_deref().unwrap_or_default().into(),
+                    redacted: None,
+                };
+                (Open::Reasoning, reasoning(block.thinking))
+            }
+            "redacted_thinking" => {
+                self.reasoning = Reasoning {
+                    redacted: block.data,
+                    ..Reasoning::default()
+                };
+                (Open::Reasoning, Adds::Nothing)
+            }
             "tool_use" => {
                 let tool = self.tools;
                 self.tools += 1;
@@ -146,8 +183,16 @@ impl AnthropicDecoder {
     fn go_on(&mut self, index: u32, delta: DeltaIn<'_>) -> Adds {
         match &*delta.kind {
             "text_delta" => text(delta.text),
-            "thinking_delta" => reasoning(delta.thinking),
-            "signature_delta" => Adds::Nothing,
+            "thinking_delta" => {
+                let thinking = delta.thinking.as_deref().unwrap_or_default();
+                self.reasoning.thinking.push_str(thinking);
+                reasoning(delta.thinking)
+            }
+            "signature_delta" => {
+                let signature = delta.signature.as_deref().unwrap_or_default();
+                self.reasoning.signature.push_str(signature);
+                Adds::Nothing
+            }
             "input_json_delta" => match self.open(index) {
                 Some(Open::Tool { index, begun }) => match delta.partial_json {
                     Some(piece) if !piece.is_empty() => {
@@ -169,8 +214,41 @@ impl AnthropicDecoder {
                 index,
                 begun: false,
             }) => calls(ToolCall::piece(*index, "{}")),
+            Some(Open::Reasoning) => {
+                self.signed
+                    .extend(std::mem::take(&mut self.reasoning).signed());
+                Adds::Nothing
+            }
             _ => Adds::Nothing,
         }
+    }
+}
+
+impl Reasoning {
+    /// The block as it must be given back, if it is signed.
+    fn signed(self) -> Option<Box<RawValue>> {
+        #[derive(Serialize)]
+        #[serde(tag = "type", rename_all = "snake_case")]
+        enum Block {
+            Thinking { thinking: String, signature: String },
+            RedactedThinking { data: Box<str> },
+        }
+        let block = match self {
+            Self {
+                redacted: Some(data),
+                ..
+            } => Block::RedactedThinking { data },
+            Self { signature, .. } if signature.is_empty() => return None,
+            Self {
+                thinking,
+                signature,
+                ..
+            } => Block::Thinking {
+                thinking,
+                signature,
+            },
+        };
+        json::raw(&block)
     }
 }
 
@@ -250,7 +328,14 @@ impl StreamDecoder for AnthropicDecoder {
         };
         match adds {
             Adds::Nothing => {}
-            Adds::Choice(choice) => delta.choices.push(choice),
+            Adds::Choice(mut choice) => {
+                if !self.signed.is_empty() && choice.reasoning.is_none() {
+                    let signed = std::mem::take(&mut self.signed);
+                    let signed = json::raw(&signed).unwrap_or_default();
+                    choice.extra.insert(THINKING_BLOCKS, signed);
+                }
+                delta.choices.push(choice);
+            }
             Adds::Unknown => delta.unknown = true,
         }
         delta.id.clone_from(&self.id);

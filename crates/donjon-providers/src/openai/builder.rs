@@ -181,7 +181,7 @@ impl OpenAiBuilder {
             provider: self.provider.into(),
             addresses,
             headers,
-            newer_limit: matches!(self.flavour, Flavour::OpenAi | Flavour::Azure),
+            genuine: matches!(self.flavour, Flavour::OpenAi | Flavour::Azure),
             stream_usage: self.stream_usage,
         })
     }

@@ -7,15 +7,30 @@ use donjon_core::{Chat, Content, Dialect, ErrorKind, Extra, LlmError, Message};
 /// The member under which signed reasoning travels with a message; no member of OpenAI's.
 pub(crate) const THINKING_BLOCKS: &str = "thinking_blocks";
 
-/// `chat` with only what OpenAI knows, or `None` where it can go as it is.
-pub(super) fn adapt(chat: &Chat, newer_limit: bool) -> Result<Option<Chat>, LlmError> {
-    let foreign = chat
-        .wire
-        .as_ref()
-        .is_some_and(|wire| wire.dialect != Dialect::OpenAi);
-    if !foreign {
+/// `chat` with only what OpenAI knows, or `None` where it can go as it is. `openai` says whether it
+/// goes to OpenAI itself, which has its own name for the limit of output and takes no member that it
+/// does not know; compatible servers may be anything.
+pub(super) fn adapt(chat: &Chat, openai: bool) -> Result<Option<Chat>, LlmError> {
+    let wire = chat.wire.as_ref();
+    if wire.is_some_and(|wire| wire.dialect != Dialect::OpenAi) {
+        return translated(chat, openai).map(Some);
+    }
+    // A caller may give back what it was given by another provider.
+    let signed = |message: &Message| message.extra.get(THINKING_BLOCKS).is_some();
+    if !openai || !chat.messages.iter().any(|message| signed(message)) {
         return Ok(None);
     }
+    let mut own = chat.clone();
+    own.wire = None;
+    own.messages = mapped(chat, signed, |message| {
+        message.extra.remove(THINKING_BLOCKS);
+        message.reasoning = None;
+    });
+    Ok(Some(own))
+}
+
+/// A prompt of another dialect.
+fn translated(chat: &Chat, openai: bool) -> Result<Chat, LlmError> {
     check(chat)?;
     let mut own = chat.clone();
     own.wire = None;
@@ -24,27 +39,32 @@ pub(super) fn adapt(chat: &Chat, newer_limit: bool) -> Result<Option<Chat>, LlmE
     if let Some(user) = chat.extra.get("user") {
         own.extra.insert("user", user.to_owned());
     }
-    if newer_limit {
+    if openai {
         own.max_completion_tokens = chat.output_limit();
         own.max_tokens = None;
     }
     let foreign = |message: &Message| message.reasoning.is_some() || !message.extra.is_empty();
-    if chat.messages.iter().any(|message| foreign(message)) {
-        own.messages = chat
-            .messages
-            .iter()
-            .map(|message| {
-                if !foreign(message) {
-                    return message.clone();
-                }
-                let mut message = Message::clone(message);
-                message.reasoning = None;
-                message.extra = Extra::new();
-                Arc::new(message)
-            })
-            .collect();
-    }
-    Ok(Some(own))
+    own.messages = mapped(chat, foreign, |message| {
+        message.reasoning = None;
+        message.extra = Extra::new();
+    });
+    Ok(own)
+}
+
+/// The messages, with those that `which` finds changed; the others stay shared.
+fn mapped(
+    chat: &Chat,
+    which: impl Fn(&Message) -> bool,
+    change: impl Fn(&mut Message),
+) -> Arc<[Arc<Message>]> {
+    let messages = chat.messages.iter().map(|message| {
+        let mut message = message.clone();
+        if which(&message) {
+            change(Arc::make_mut(&mut message));
+        }
+        message
+    });
+    messages.collect()
 }
 
 /// Refuses what has no words here, so that a target that has them may be asked.

@@ -40,8 +40,8 @@ pub struct OpenAi {
     provider: Arc<str>,
     addresses: Addresses,
     headers: HeaderMap,
-    /// Whether the limit of output tokens goes by its newer name.
-    newer_limit: bool,
+    /// Whether it is OpenAI's own API, and not one that is like it.
+    genuine: bool,
     /// Whether streams are asked for their usage.
     stream_usage: bool,
 }
@@ -119,7 +119,7 @@ impl OpenAi {
         match &*request.prompt {
             Prompt::Chat(chat) => {
                 let mut asked = request.clone();
-                if let Some(adapted) = foreign::adapt(chat, self.newer_limit)? {
+                if let Some(adapted) = foreign::adapt(chat, self.genuine)? {
                     asked.prompt = Arc::new(adapted.into());
                 }
                 if let Delivery::Stream { usage } = &mut asked.delivery {

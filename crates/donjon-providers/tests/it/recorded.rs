@@ -378,6 +378,19 @@ fn what_the_recorded_streams_say() {
             .is_some_and(|text| text.starts_with("The previous result was"))
     );
     assert_eq!(answer.first_text(), "925 ÷ 5 = 185");
+    // Signed, so that it can be given back through the words of another dialect.
+    let signed = answer.choices[0].message.extra.get("thinking_blocks");
+    let signed: serde_json::Value =
+        serde_json::from_str(signed.expect("signed").get()).expect("JSON");
+    assert_eq!(
+        signed[0]["thinking"],
+        "The previous result was 925. Now I need to divide that by 5.\n\n925 ÷ 5 = 185"
+    );
+    assert!(
+        signed[0]["signature"]
+            .as_str()
+            .is_some_and(|s| s.starts_with("EvQBCkYICxgC"))
+    );
     assert_eq!(ends(&answer), (FinishReason::Stop, 69, 53));
     let answer = read("no-args");
     assert_eq!(ends(&answer), (FinishReason::ToolCalls, 565, 48));

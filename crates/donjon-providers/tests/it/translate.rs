@@ -333,10 +333,10 @@ async fn signed_reasoning_comes_back_to_anthropic_through_a_client_of_openai() {
         {"type":"tool_use","id":"c1","name":"f","input":{}}],"stop_reason":"tool_use"}"#;
     let completion = a::completion_from_json(body.into()).expect("an answer");
     let message = &json(&o::completion_to_json(&completion))["choices"][0]["message"];
-    let out = to_anthropic(json!({"model": "m", "messages": [
+    let body = json!({"model": "m", "something_new": 1, "messages": [
         {"role": "user", "content": "q"}, message, {"role": "tool", "tool_call_id": "c1", "content": "r"},
-    ]}))
-    .await;
+    ]});
+    let out = to_anthropic(body.clone()).await;
     assert_eq!(
         out["messages"][1]["content"],
         json!([
@@ -345,6 +345,15 @@ async fn signed_reasoning_comes_back_to_anthropic_through_a_client_of_openai() {
             {"type": "tool_use", "id": "c1", "name": "f", "input": {}},
         ])
     );
+    // OpenAI would refuse it; a compatible server may be a gateway to Anthropic.
+    let request = LlmRequest::from_openai_chat(body.to_string()).expect("valid");
+    let out = json(&sent(&openai(), &request).await);
+    assert_eq!(out["something_new"], 1);
+    let message = out["messages"][1].as_object().expect("a message");
+    let names: Vec<_> = message.keys().collect();
+    assert_eq!(names, ["role", "tool_calls"]);
+    let compatible = OpenAi::compatible("http://x.y/v1").build().expect("valid");
+    assert_eq!(json(&sent(&compatible, &request).await), body);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The same streams, written as Anthropic's events.
 
 use bytes::BytesMut;
-use donjon_core::Head;
+use donjon_core::{Choice, Head};
 use donjon_providers::anthropic::EventWriter;
 use serde_json::Value;
 
@@ -104,6 +104,14 @@ fn streams_of_the_other_dialect_say_the_same() {
         assert_eq!((&after.id, &after.model), (&before.id, &before.model));
         let (one, other) = (&before.choices[0], &after.choices[0]);
         assert_eq!(other.finish_reason, one.finish_reason, "{}", recorded.name);
+        let signed = |choice: &Choice| {
+            choice
+                .message
+                .extra
+                .get("thinking_blocks")
+                .map(|raw| raw.get().to_owned())
+        };
+        assert_eq!(signed(other), signed(one), "{}", recorded.name);
         let some = |text: &Option<Box<str>>| text.as_deref().unwrap_or_default().to_owned();
         assert_eq!(some(&other.message.reasoning), some(&one.message.reasoning));
         let calls = |answer: &ChatCompletion| -> Vec<_> {
