@@ -29,7 +29,6 @@ pub use future::CommitFuture;
 
 use crate::{
     error::LlmError,
-    observe::Context,
     vocab::{LlmRequest, LlmResponse},
 };
 
@@ -98,7 +97,7 @@ where
 
     fn call(&mut self, mut request: LlmRequest) -> Self::Future {
         let attempt = request.call.dispatch().clone();
-        let context = Context::of(&request.call);
-        CommitFuture::new(self.inner.call(request), attempt, context, self.reasoning)
+        let deadline = request.call.deadline();
+        CommitFuture::new(self.inner.call(request), attempt, deadline, self.reasoning)
     }
 }

@@ -160,6 +160,18 @@ impl Context {
         }
     }
 
+    pub(crate) fn dispatched(
+        attempt: &AttemptRef,
+        deadline: Option<Instant>,
+        since: Option<Instant>,
+    ) -> Self {
+        Self {
+            attempt: Some(attempt.clone()),
+            deadline,
+            since,
+        }
+    }
+
     pub(crate) fn now() -> Self {
         Self {
             since: Some(Instant::now()),

@@ -9,6 +9,7 @@ use std::{
 
 use futures_core::Stream;
 use pin_project_lite::pin_project;
+use tokio::time::Instant;
 
 use super::{MAX_BYTES, MAX_EVENTS};
 use crate::{
@@ -23,7 +24,9 @@ pin_project! {
     /// The future of [`Commit`](super::Commit).
     pub struct CommitFuture<F> {
         attempt: AttemptRef,
-        context: Context,
+        deadline: Option<Instant>,
+        // Since when it is kept waiting.
+        since: Option<Instant>,
         reasoning: bool,
         #[pin]
         state: State<F>,
@@ -36,7 +39,8 @@ pin_project! {
                 return;
             }
             this.state.set(State::Over);
-            this.context.tell_drop(|outcome| this.attempt.end(outcome));
+            Context::dispatched(this.attempt, *this.deadline, *this.since)
+                .tell_drop(|outcome| this.attempt.end(outcome));
         }
     }
 }
@@ -75,10 +79,16 @@ enum Step {
 }
 
 impl<F> CommitFuture<F> {
-    pub(super) fn new(future: F, attempt: AttemptRef, context: Context, reasoning: bool) -> Self {
+    pub(super) fn new(
+        future: F,
+        attempt: AttemptRef,
+        deadline: Option<Instant>,
+        reasoning: bool,
+    ) -> Self {
         Self {
             attempt,
-            context,
+            deadline,
+            since: None,
             reasoning,
             state: State::Sending { future },
         }
@@ -100,7 +110,7 @@ where
                     let Poll::Ready(result) = future.poll(cx) else {
                         // A leaf that does not say when it sent has done so by now.
                         this.attempt.stamp_sent_unless_leaf_does();
-                        this.context.waits();
+                        this.since.get_or_insert_with(Instant::now);
                         return Poll::Pending;
                     };
                     match result.map_err(Into::into) {
@@ -119,7 +129,7 @@ where
                 }
                 StateProj::Holding { held } => {
                     let Poll::Ready(step) = held.poll_step(cx, *this.reasoning) else {
-                        this.context.waits();
+                        this.since.get_or_insert_with(Instant::now);
                         return Poll::Pending;
                     };
                     if let Some(usage) = &held.usage {
@@ -128,7 +138,9 @@ where
                     let taken = this.state.as_mut().project_replace(State::Over);
                     break match (step, taken) {
                         (Ok(()), StateTaken::Holding { held }) => {
-                            Ok(held.release(this.attempt, this.context))
+                            let context =
+                                Context::dispatched(this.attempt, *this.deadline, *this.since);
+                            Ok(held.release(this.attempt, context))
                         }
                         (Ok(()), _) => unreachable!("it was holding above"),
                         (Err(error), _) => Err(error),
@@ -236,7 +248,7 @@ impl Held {
         Step::Hold
     }
 
-    fn release(self, attempt: &AttemptRef, context: &Context) -> LlmResponse {
+    fn release(self, attempt: &AttemptRef, context: Context) -> LlmResponse {
         let Self {
             mut head,
             stream,
@@ -252,7 +264,7 @@ impl Held {
             head.id = chunks.iter().find_map(|chunk| chunk.id.clone());
         }
         let mut stream = stream.wrap(|rest| Replay { chunks, rest });
-        stream.attach(Box::new(Stamp(attempt.clone())), context.clone());
+        stream.attach(Box::new(Stamp(attempt.clone())), context);
         LlmResponse::stream(head, stream)
     }
 }

@@ -111,9 +111,15 @@ pub(super) struct Slot {
     committed_at: AtomicU64,
     ended_at: AtomicU64,
     usage: [AtomicU64; 7],
-    target: OnceLock<Arc<str>>,
-    model: OnceLock<Arc<str>>,
+    aim: OnceLock<Aim>,
     error: OnceLock<LlmError>,
+}
+
+/// Who is asked for which model.
+#[derive(Clone)]
+struct Aim {
+    target: Option<Arc<str>>,
+    model: Arc<str>,
 }
 
 impl Slot {
@@ -143,8 +149,8 @@ impl Slot {
                 4 => AttemptCause::Resume,
                 _ => AttemptCause::First,
             },
-            target: self.target.get().cloned(),
-            model: self.model.get().cloned(),
+            target: self.aim.get().and_then(|aim| aim.target.clone()),
+            model: self.aim.get().map(|aim| aim.model.clone()),
             sent_at: unstamp(self.sent_at.load(Acquire)),
             first_byte_at: unstamp(self.first_byte_at.load(Acquire)),
             committed_at: unstamp(self.committed_at.load(Acquire)),
@@ -202,12 +208,8 @@ impl AttemptRef {
         self.index = self.ledger.open_slot(cause, parent);
         // A retry asks the same target for the same model.
         if let (AttemptCause::Retry, Some(parent)) = (cause, parent) {
-            let (old, new) = (self.ledger.slot(parent), self.slot());
-            if let Some(target) = old.target.get() {
-                let _ = new.target.set(target.clone());
-            }
-            if let Some(model) = old.model.get() {
-                let _ = new.model.set(model.clone());
+            if let Some(aim) = self.ledger.slot(parent).aim.get() {
+                let _ = self.slot().aim.set(aim.clone());
             }
         }
     }
@@ -233,7 +235,7 @@ impl AttemptRef {
 
     /// The target that is asked, once that is said.
     pub fn target(&self) -> Option<&Arc<str>> {
-        self.slot().target.get()
+        self.slot().aim.get()?.target.as_ref()
     }
 
     /// Claims it for sending; false if it was claimed before.
@@ -241,12 +243,15 @@ impl AttemptRef {
         !self.slot().claimed.swap(true, AcqRel)
     }
 
-    /// Says which target and model are asked.
+    /// Says which target and model are asked. Only the first to say so counts.
     pub fn aim(&self, target: Option<&Arc<str>>, model: &Arc<str>) {
-        if let Some(target) = target {
-            let _ = self.slot().target.set(target.clone());
+        let slot = self.slot();
+        if slot.aim.get().is_none() {
+            let _ = slot.aim.set(Aim {
+                target: target.cloned(),
+                model: model.clone(),
+            });
         }
-        let _ = self.slot().model.set(model.clone());
     }
 
     /// Stamps it as handed to the transport. Only the first stamp counts.
