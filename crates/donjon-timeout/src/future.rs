@@ -1,7 +1,7 @@
-//! The clocks until the commit point, and beyond it for an answer that is folded.
+//! The clocks of a call until it resolves.
 
 use std::{
-    fmt,
+    fmt, mem,
     pin::Pin,
     sync::Arc,
     task::{self, Poll, ready},
@@ -9,64 +9,124 @@ use std::{
 };
 
 use donjon_core::{
-    Body, Call, ErrorKind, Fold, Head, LlmError, LlmResponse, ResponseStream, TimeoutClock,
+    AttemptRef, Body, ErrorKind, Fold, Head, LlmError, LlmRequest, LlmResponse, ResponseStream,
+    TimeoutClock,
 };
 use futures_core::Stream;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
+use tower_service::Service;
 
-use crate::{config::Limits, idle::Idle, layer::Shared};
+use crate::{clock::Due, guard::Guarded, layer::Shared, timeouts::Timeouts};
+
+/// How the answer comes, and how it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delivered {
+    /// Whole.
+    Whole,
+    /// Chunk by chunk.
+    Streamed,
+    /// Chunk by chunk from below, whole from here.
+    Folded,
+}
 
 pin_project! {
     /// The future of [`Timeout`](crate::Timeout).
     pub struct TimeoutFuture<F> {
         #[pin]
-        stage: Stage<F>,
-        // Armed when the call is first kept waiting: one that is answered at once needs no timer.
+        state: State<F>,
+        // Made on the first wait; a call that is answered at once has none.
         #[pin]
         timer: Option<Sleep>,
-        shared: Arc<Shared>,
-        call: Call,
+        due: Option<Due>,
+        waits_since: Option<Instant>,
         limits: Limits,
-        streamed: bool,
-        fold: bool,
+        shared: Arc<Shared>,
+        attempt: Option<AttemptRef>,
     }
 }
 
 pin_project! {
-    #[project = StageProj]
-    #[project_replace = StageTaken]
-    enum Stage<F> {
+    #[project = StateProj]
+    enum State<F> {
+        /// The service below has not resolved yet.
         Waiting {
             #[pin]
             future: F,
         },
-        Folding {
-            head: Box<Head>,
-            stream: ResponseStream,
-            fold: Box<Fold>,
-        },
+        /// The answer comes as a stream and is put together here.
+        Folding { folding: Box<Folding> },
         Over,
     }
 }
 
+struct Folding {
+    head: Head,
+    fold: Fold,
+    stream: ResponseStream,
+}
+
+/// What holds for one call.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    delivered: Delivered,
+    first: Option<Duration>,
+    idle: Option<Duration>,
+    response: Option<Duration>,
+    deadline: Option<Due>,
+}
+
+impl Limits {
+    /// When a call that waits since `since` must have resolved.
+    fn head(&self, since: Instant) -> Option<Due> {
+        let first = Due::after(since, TimeoutClock::FirstToken, self.first);
+        Due::earlier(self.whole(Some(since)), first)
+    }
+
+    /// When its whole answer must be there. A call that was not kept waiting waits from now on.
+    fn whole(&self, since: Option<Instant>) -> Option<Due> {
+        if self.response.is_none() {
+            return self.deadline;
+        }
+        let since = since.unwrap_or_else(Instant::now);
+        let response = Due::after(since, TimeoutClock::Response, self.response);
+        Due::earlier(self.deadline, response)
+    }
+}
+
 impl<F> TimeoutFuture<F> {
-    pub(crate) const fn new(
-        future: F,
-        shared: Arc<Shared>,
-        call: Call,
-        limits: Limits,
-        streamed: bool,
-        fold: bool,
-    ) -> Self {
+    #[inline]
+    pub(crate) fn new<S>(
+        service: &mut S,
+        shared: &Arc<Shared>,
+        timeouts: &Timeouts,
+        delivered: Delivered,
+        request: LlmRequest,
+    ) -> Self
+    where
+        S: Service<LlmRequest, Future = F>,
+    {
+        // Which clocks run is decided by how the answer comes from below and goes up from here.
+        let from_below = delivered != Delivered::Whole;
+        let going_up = delivered != Delivered::Streamed;
+        let limits = Limits {
+            delivered,
+            first: timeouts.first_token.filter(|_| from_below),
+            idle: timeouts.idle,
+            response: timeouts.response.filter(|_| going_up),
+            deadline: Due::deadline(&request.call),
+        };
+        let attempt = request.call.attempt().filter(|_| from_below).cloned();
         Self {
-            stage: Stage::Waiting { future },
+            state: State::Waiting {
+                future: service.call(request),
+            },
             timer: None,
-            shared,
-            call,
+            due: None,
+            waits_since: None,
             limits,
-            streamed,
-            fold,
+            shared: shared.clone(),
+            attempt,
         }
     }
 }
@@ -80,127 +140,125 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        loop {
-            match this.stage.as_mut().project() {
-                StageProj::Waiting { future } => match future.poll(cx) {
-                    Poll::Ready(result) => {
-                        this.stage.set(Stage::Over);
-                        let response = result.map_err(Into::into)?;
-                        let response = guard(response, this.shared, this.limits.idle, this.call);
-                        match response {
-                            LlmResponse {
-                                head,
-                                body: Body::Stream(stream),
-                                ..
-                            } if *this.fold => this.stage.set(Stage::Folding {
-                                head: Box::new(head),
-                                stream,
-                                fold: Box::default(),
-                            }),
-                            response => return Poll::Ready(Ok(response)),
+        let result = loop {
+            match this.state.as_mut().project() {
+                // Whatever is there is taken before any clock is looked at.
+                StateProj::Waiting { future } => match future.poll(cx).map_err(Into::into) {
+                    Poll::Ready(Ok(LlmResponse {
+                        head,
+                        body: Body::Stream(stream),
+                        ..
+                    })) => {
+                        let whole = this.limits.whole(*this.waits_since);
+                        let stream = Guarded::around(
+                            stream,
+                            this.limits.idle,
+                            whole,
+                            this.shared,
+                            this.attempt.take(),
+                        );
+                        if this.limits.delivered != Delivered::Folded {
+                            break Ok(LlmResponse::stream(head, stream));
                         }
+                        let folding = Box::new(Folding::new(head, stream));
+                        this.state.set(State::Folding { folding });
+                    }
+                    Poll::Ready(Ok(whole)) => break Ok(whole),
+                    Poll::Ready(Err(error)) => {
+                        let kind = error.kind();
+                        if kind == ErrorKind::Timeout(TimeoutClock::Connect) {
+                            this.shared.counters.count(TimeoutClock::Connect);
+                        }
+                        break Err(error);
                     }
                     Poll::Pending => {
-                        let (limit, clock) = if *this.streamed {
-                            (this.limits.first_token, TimeoutClock::FirstToken)
-                        } else {
-                            (this.limits.response, TimeoutClock::Response)
+                        if this.waits_since.is_none() {
+                            let now = Instant::now();
+                            *this.waits_since = Some(now);
+                            *this.due = this.limits.head(now);
+                        }
+                        let Some(due) = this.due else {
+                            return Poll::Pending;
                         };
-                        if this.timer.is_none() {
-                            let end = limit.map(|limit| Instant::now() + limit);
-                            let Some(at) = earliest(end, this.call.deadline()) else {
-                                return Poll::Pending;
-                            };
-                            this.timer.set(Some(sleep_until(at)));
-                        }
-                        if let Some(timer) = this.timer.as_mut().as_pin_mut() {
-                            ready!(timer.poll(cx));
-                        }
-                        let error = ran_out(this.shared, this.call, clock, limit);
-                        this.stage.set(Stage::Over);
-                        return Poll::Ready(Err(error));
+                        ready!(poll_timer(this.timer.as_mut(), due.at, cx));
+                        break Err(this.shared.run_out(due, this.attempt.as_ref()));
                     }
                 },
-                StageProj::Folding { stream, fold, .. } => {
-                    match ready!(Pin::new(stream).poll_next(cx)) {
-                        Some(Ok(chunk)) => fold.push(&chunk),
-                        Some(Err(error)) => {
-                            this.stage.set(Stage::Over);
-                            return Poll::Ready(Err(error));
-                        }
-                        None => {
-                            let taken = this.stage.as_mut().project_replace(Stage::Over);
-                            let StageTaken::Folding { head, fold, .. } = taken else {
-                                unreachable!("it was folding above");
-                            };
-                            return Poll::Ready(Ok(LlmResponse::complete(*head, fold.finish())));
-                        }
-                    }
-                }
-                StageProj::Over => panic!("polled after completion"),
+                StateProj::Folding { folding } => break ready!(folding.poll(cx)),
+                StateProj::Over => panic!("polled after completion"),
+            }
+        };
+        // Those further in hear of it before those around do.
+        this.state.set(State::Over);
+        Poll::Ready(result)
+    }
+}
+
+impl Folding {
+    fn new(head: Head, stream: ResponseStream) -> Self {
+        Self {
+            head,
+            fold: Fold::new(),
+            stream,
+        }
+    }
+
+    /// Puts the answer together. An error in the stream is the call's: nothing was shown yet.
+    fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<LlmResponse, LlmError>> {
+        while let Some(chunk) = ready!(Pin::new(&mut self.stream).poll_next(cx)) {
+            match chunk {
+                Ok(chunk) => self.fold.push(&chunk),
+                Err(error) => return Poll::Ready(Err(error)),
             }
         }
+        let answer = mem::take(&mut self.fold).finish();
+        Poll::Ready(Ok(LlmResponse::complete(self.head.clone(), answer)))
     }
 }
 
-/// Puts the clocks of streams around a stream.
-fn guard(
-    response: LlmResponse,
-    shared: &Arc<Shared>,
-    idle: Option<Duration>,
-    call: &Call,
-) -> LlmResponse {
-    if idle.is_none() && call.deadline().is_none() {
-        return response;
-    }
-    response.map_stream(|stream| {
-        stream.wrap(|inner| Idle::new(inner, idle, call.clone(), shared.clone()))
-    })
-}
-
-pub(crate) fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    }
-}
-
-/// The error of a clock that ran out: the deadline of the call if that has passed, else `clock`. It
-/// is told to the attempt first, so that whoever watches further in hears a failure.
-pub(crate) fn ran_out(
-    shared: &Shared,
-    call: &Call,
-    clock: TimeoutClock,
-    limit: Option<Duration>,
-) -> LlmError {
-    let late = call.deadline().is_some_and(|at| at <= Instant::now());
-    let error = match limit {
-        Some(limit) if !late => {
-            let what = match clock {
-                TimeoutClock::FirstToken => "no first token",
-                TimeoutClock::Idle => "nothing more",
-                _ => "no answer",
-            };
-            LlmError::new(
-                ErrorKind::Timeout(clock),
-                format!("{what} within {limit:?}"),
-            )
+impl Shared {
+    /// A clock ran out: counts it, and records in the ledger what the attempt ends with.
+    #[cold]
+    pub(crate) fn run_out(&self, due: &Due, attempt: Option<&AttemptRef>) -> LlmError {
+        self.counters.count(due.clock);
+        let error = due.error();
+        if let Some(attempt) = attempt {
+            attempt.set_error(&error);
         }
-        _ => Call::deadline_error(),
-    };
-    if let ErrorKind::Timeout(clock) = error.kind() {
-        shared.counts.add(clock);
+        error
     }
-    if let Some(attempt) = call.attempt() {
-        attempt.set_error(&error);
+}
+
+/// Waits for `at`. The timer is made when it is first needed. One that was set for earlier is left
+/// as it is until it fires, so that moving the time on costs nothing.
+pub(crate) fn poll_timer(
+    mut timer: Pin<&mut Option<Sleep>>,
+    at: Instant,
+    cx: &mut task::Context<'_>,
+) -> Poll<()> {
+    if timer.is_none() {
+        timer.set(Some(sleep_until(at)));
     }
-    error
+    loop {
+        let Some(mut sleep) = timer.as_mut().as_pin_mut() else {
+            unreachable!("it was made above");
+        };
+        if sleep.deadline() > at {
+            sleep.as_mut().reset(at);
+        }
+        ready!(sleep.as_mut().poll(cx));
+        if sleep.deadline() >= at {
+            return Poll::Ready(());
+        }
+        sleep.reset(at);
+    }
 }
 
 impl<F> fmt::Debug for TimeoutFuture<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TimeoutFuture")
             .field("limits", &self.limits)
+            .field("due", &self.due)
             .finish_non_exhaustive()
     }
 }

@@ -1,50 +1,36 @@
-//! Which clocks ran out how often.
+//! What a timeout layer shows of itself.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use donjon_core::{Figure, Snapshot, TimeoutClock};
 
-const CLOCKS: [TimeoutClock; 4] = [
-    TimeoutClock::FirstToken,
-    TimeoutClock::Idle,
-    TimeoutClock::Response,
-    TimeoutClock::Total,
-];
+use crate::{layer::Shared, timeouts::name};
 
-/// How often each clock ran out.
-#[derive(Debug, Default)]
-pub(crate) struct Counts([AtomicU64; CLOCKS.len()]);
-
-impl Counts {
-    fn of(&self, clock: TimeoutClock) -> Option<&AtomicU64> {
-        let at = CLOCKS.iter().position(|known| *known == clock)?;
-        Some(&self.0[at])
-    }
-
-    pub(crate) fn add(&self, clock: TimeoutClock) {
-        if let Some(count) = self.of(clock) {
-            count.fetch_add(1, Relaxed);
-        }
-    }
-}
-
-/// Reads which clocks ran out how often.
-#[derive(Clone, Debug)]
+/// Reads the figures that all clones and services of one [`TimeoutLayer`](crate::TimeoutLayer)
+/// share.
+#[derive(Clone)]
 pub struct TimeoutHandle {
-    counts: Arc<Counts>,
+    shared: Arc<Shared>,
 }
 
 impl TimeoutHandle {
-    pub(crate) fn new(counts: Arc<Counts>) -> Self {
-        Self { counts }
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
     }
 
-    /// How often `clock` ran out; always zero for the transport's own.
-    pub fn timed_out(&self, clock: TimeoutClock) -> u64 {
-        self.counts.of(clock).map_or(0, |count| count.load(Relaxed))
+    /// How often this clock ran out. Those of [`Connect`](TimeoutClock::Connect) ran out in the
+    /// transport and went by here.
+    pub fn timeouts(&self, clock: TimeoutClock) -> u64 {
+        self.shared
+            .counters
+            .of(clock)
+            .map_or(0, |count| count.load(Relaxed))
     }
 }
 
@@ -54,17 +40,45 @@ impl Snapshot for TimeoutHandle {
     }
 
     fn figures(&self) -> Vec<Figure> {
-        CLOCKS
-            .into_iter()
-            .map(|clock| {
-                let word = match clock {
-                    TimeoutClock::FirstToken => "first_token",
-                    TimeoutClock::Idle => "idle",
-                    TimeoutClock::Response => "response",
-                    _ => "total",
-                };
-                Figure::counter("timed_out", self.timed_out(clock)).label("clock", word)
-            })
-            .collect()
+        let clocks = CLOCKS.into_iter();
+        let figures = clocks.map(|clock| {
+            Figure::counter("timeouts", self.timeouts(clock)).label("clock", name(clock))
+        });
+        figures.collect()
+    }
+}
+
+impl fmt::Debug for TimeoutHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("TimeoutHandle");
+        for clock in CLOCKS {
+            out.field(name(clock), &self.timeouts(clock));
+        }
+        out.finish()
+    }
+}
+
+const CLOCKS: [TimeoutClock; 5] = [
+    TimeoutClock::Connect,
+    TimeoutClock::FirstToken,
+    TimeoutClock::Idle,
+    TimeoutClock::Response,
+    TimeoutClock::Total,
+];
+
+/// How often each clock ran out.
+#[derive(Debug, Default)]
+pub(crate) struct Counters([AtomicU64; CLOCKS.len()]);
+
+impl Counters {
+    pub(crate) fn count(&self, clock: TimeoutClock) {
+        if let Some(count) = self.of(clock) {
+            count.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn of(&self, clock: TimeoutClock) -> Option<&AtomicU64> {
+        let at = CLOCKS.iter().position(|one| *one == clock)?;
+        self.0.get(at)
     }
 }

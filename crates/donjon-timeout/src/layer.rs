@@ -1,77 +1,95 @@
-//! The layer and its configuration.
+//! The layer and its builder.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use donjon_core::LlmRequest;
 use tower_layer::Layer;
 
 use crate::{
-    config::{ConfigError, Limits, check},
-    handle::{Counts, TimeoutHandle},
+    handle::{Counters, TimeoutHandle},
     service::Timeout,
+    timeouts::{ConfigError, Timeouts},
 };
 
-/// How long a connection may take to stand.
-const CONNECT: Duration = Duration::from_secs(5);
-
 /// Limits how long the parts of a call may take; see the [crate](crate).
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct TimeoutLayer {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
+/// What a layer and its services share.
 pub(crate) struct Shared {
-    connect: Duration,
-    limits: Limits,
-    pub(crate) total: Option<Duration>,
-    pub(crate) unary_over_stream: bool,
-    by_model: HashMap<Arc<str>, Limits>,
-    by_target: HashMap<Arc<str>, Limits>,
-    pub(crate) counts: Arc<Counts>,
+    all: Timeouts,
+    models: HashMap<Box<str>, Timeouts>,
+    targets: HashMap<Box<str>, Timeouts>,
+    pub(crate) counters: Counters,
 }
 
 impl Shared {
-    /// The limits for `request`: those of its target go before those of its model, and both before
-    /// the general ones.
-    pub(crate) fn limits(&self, request: &LlmRequest) -> Limits {
-        let mut limits = Limits::new();
-        if !self.by_target.is_empty()
-            && let Some(target) = request.call.attempt().and_then(|attempt| attempt.target())
-            && let Some(of_target) = self.by_target.get(target)
-        {
-            limits = *of_target;
+    /// The limits of `request`: those of its target, else of its model, else of all.
+    pub(crate) fn of(&self, request: &LlmRequest) -> &Timeouts {
+        let mut own = None;
+        if !self.targets.is_empty() {
+            let target = request.call.attempt().and_then(|attempt| attempt.target());
+            own = target.and_then(|target| self.targets.get(&**target));
         }
-        if !self.by_model.is_empty()
-            && let Some(of_model) = self.by_model.get(&request.model)
-        {
-            limits = limits.or(*of_model);
+        if own.is_none() && !self.models.is_empty() {
+            own = self.models.get(&*request.model);
         }
-        limits.or(self.limits)
+        own.unwrap_or(&self.all)
     }
 }
 
 impl TimeoutLayer {
-    /// Starts without any limit but that on connecting.
+    /// Builds a layer that differs from the default.
     pub fn builder() -> TimeoutBuilder {
-        TimeoutBuilder::default()
+        TimeoutBuilder {
+            all: Timeouts::default(),
+            models: Vec::new(),
+            targets: Vec::new(),
+        }
     }
 
-    /// How long a connection may take to stand; for the transport, which alone can tell.
-    pub fn connect(&self) -> Duration {
-        self.shared.connect
+    /// These limits for all calls.
+    ///
+    /// # Errors
+    ///
+    /// A limit of zero.
+    pub fn new(timeouts: Timeouts) -> Result<Self, ConfigError> {
+        Self::builder().all(timeouts).build()
     }
 
-    /// Reads which clocks ran out how often.
+    /// Reads the figures that this layer and its services share.
     pub fn handle(&self) -> TimeoutHandle {
-        TimeoutHandle::new(self.shared.counts.clone())
+        TimeoutHandle::new(self.shared.clone())
+    }
+
+    /// The limits that hold where nothing else was set; the transport takes
+    /// [`connect`](Timeouts::connect) from here.
+    pub fn timeouts(&self) -> &Timeouts {
+        &self.shared.all
+    }
+
+    /// The limits that hold for a target.
+    pub fn timeouts_of_target(&self, target: &str) -> &Timeouts {
+        let own = self.shared.targets.get(target);
+        own.unwrap_or(&self.shared.all)
+    }
+
+    /// The limits that hold for a model, at a target without limits of its own.
+    pub fn timeouts_of_model(&self, model: &str) -> &Timeouts {
+        let own = self.shared.models.get(model);
+        own.unwrap_or(&self.shared.all)
     }
 }
 
-/// No limits but the call's own deadline.
+/// [`Timeouts::default`] for all calls.
 impl Default for TimeoutLayer {
     fn default() -> Self {
-        TimeoutBuilder::default().into_layer()
+        match Self::builder().build() {
+            Ok(layer) => layer,
+            Err(_) => unreachable!("the defaults make sense"),
+        }
     }
 }
 
@@ -83,116 +101,126 @@ impl<S> Layer<S> for TimeoutLayer {
     }
 }
 
-/// Builds a [`TimeoutLayer`].
-#[derive(Clone, Debug)]
-pub struct TimeoutBuilder {
-    connect: Duration,
-    limits: Limits,
-    total: Option<Duration>,
-    unary_over_stream: bool,
-    by_model: HashMap<Arc<str>, Limits>,
-    by_target: HashMap<Arc<str>, Limits>,
-}
-
-impl Default for TimeoutBuilder {
-    fn default() -> Self {
-        Self {
-            connect: CONNECT,
-            limits: Limits::new(),
-            total: None,
-            unary_over_stream: false,
-            by_model: HashMap::new(),
-            by_target: HashMap::new(),
-        }
+impl fmt::Debug for TimeoutLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TimeoutLayer")
+            .field("all", &self.shared.all)
+            .field("models", &self.shared.models)
+            .field("targets", &self.shared.targets)
+            .finish_non_exhaustive()
     }
 }
+
+/// Builds a [`TimeoutLayer`].
+#[must_use]
+pub struct TimeoutBuilder {
+    all: Timeouts,
+    models: Vec<(Box<str>, Change)>,
+    targets: Vec<(Box<str>, Change)>,
+}
+
+type Change = Box<dyn FnOnce(Timeouts) -> Timeouts>;
 
 impl TimeoutBuilder {
-    /// Sets how long a connection may take to stand; default 5 s.
-    #[must_use]
-    pub fn connect(mut self, limit: Duration) -> Self {
-        self.connect = limit;
+    /// Sets all limits at once; default [`Timeouts::default`].
+    pub fn all(mut self, timeouts: Timeouts) -> Self {
+        self.all = timeouts;
         self
     }
 
-    /// Sets how long the first token of a stream may take; default without end.
-    #[must_use]
-    pub fn first_token(mut self, limit: Duration) -> Self {
-        self.limits.first_token = Some(limit);
+    /// Sets [`Timeouts::connect`]; default 5 s.
+    pub fn connect(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.all = self.all.connect(limit);
         self
     }
 
-    /// Sets how long a stream may be silent; default without end.
-    #[must_use]
-    pub fn idle(mut self, limit: Duration) -> Self {
-        self.limits.idle = Some(limit);
+    /// Sets [`Timeouts::first_token`]; default 60 s.
+    pub fn first_token(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.all = self.all.first_token(limit);
         self
     }
 
-    /// Sets how long an answer that comes whole may take; default without end.
-    #[must_use]
-    pub fn response(mut self, limit: Duration) -> Self {
-        self.limits.response = Some(limit);
+    /// Sets [`Timeouts::idle`]; default 60 s.
+    pub fn idle(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.all = self.all.idle(limit);
         self
     }
 
-    /// Sets how long the call may take from its beginning, where no [`DeadlineLayer`] does;
-    /// default without end.
-    ///
-    /// [`DeadlineLayer`]: crate::DeadlineLayer
-    #[must_use]
-    pub fn total(mut self, limit: Duration) -> Self {
-        self.total = Some(limit);
+    /// Sets [`Timeouts::response`]; default none.
+    pub fn response(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.all = self.all.response(limit);
         self
     }
 
-    /// Whether an answer that is asked for whole is fetched as a stream, so that the clocks of
-    /// streams guard it too; default no.
-    #[must_use]
+    /// Sets [`Timeouts::total`]; default 10 min.
+    pub fn total(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.all = self.all.total(limit);
+        self
+    }
+
+    /// Sets [`Timeouts::unary_over_stream`]; default no.
     pub fn unary_over_stream(mut self, over_stream: bool) -> Self {
-        self.unary_over_stream = over_stream;
+        self.all = self.all.unary_over_stream(over_stream);
         self
     }
 
-    /// Sets other limits for a model, as the target calls it.
-    #[must_use]
-    pub fn for_model(mut self, model: impl Into<Arc<str>>, limits: Limits) -> Self {
-        self.by_model.insert(model.into(), limits);
+    /// Changes the limits of all for one model, by the exact name that the target is asked for. The
+    /// last change for a model counts.
+    pub fn for_model(
+        mut self,
+        model: impl Into<Box<str>>,
+        change: impl FnOnce(Timeouts) -> Timeouts + 'static,
+    ) -> Self {
+        self.models.push((model.into(), Box::new(change)));
         self
     }
 
-    /// Sets other limits for a target of a failover.
-    #[must_use]
-    pub fn for_target(mut self, target: impl Into<Arc<str>>, limits: Limits) -> Self {
-        self.by_target.insert(target.into(), limits);
+    /// Changes the limits of all for one target, by its exact name; they win over those of a model.
+    /// The last change for a target counts.
+    pub fn for_target(
+        mut self,
+        target: impl Into<Box<str>>,
+        change: impl FnOnce(Timeouts) -> Timeouts + 'static,
+    ) -> Self {
+        self.targets.push((target.into(), Box::new(change)));
         self
     }
 
-    /// The layer.
+    /// Builds it.
     ///
     /// # Errors
     ///
-    /// Which limit is zero.
+    /// A limit of zero.
     pub fn build(self) -> Result<TimeoutLayer, ConfigError> {
-        check("connect", Some(self.connect))?;
-        check("total", self.total)?;
-        self.limits.check()?;
-        let mut special = self.by_model.values().chain(self.by_target.values());
-        special.try_for_each(Limits::check)?;
-        Ok(self.into_layer())
-    }
-
-    fn into_layer(self) -> TimeoutLayer {
-        TimeoutLayer {
+        let Self {
+            all,
+            models,
+            targets,
+        } = self;
+        all.check(None)?;
+        let changed = |changes: Vec<(Box<str>, Change)>| {
+            let changes = changes.into_iter().map(|(name, change)| {
+                let timeouts = change(all);
+                timeouts.check(Some(&name))?;
+                Ok((name, timeouts))
+            });
+            changes.collect::<Result<HashMap<_, _>, ConfigError>>()
+        };
+        Ok(TimeoutLayer {
             shared: Arc::new(Shared {
-                connect: self.connect,
-                limits: self.limits,
-                total: self.total,
-                unary_over_stream: self.unary_over_stream,
-                by_model: self.by_model,
-                by_target: self.by_target,
-                counts: Arc::default(),
+                all,
+                models: changed(models)?,
+                targets: changed(targets)?,
+                counters: Counters::default(),
             }),
-        }
+        })
+    }
+}
+
+impl fmt::Debug for TimeoutBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TimeoutBuilder")
+            .field("all", &self.all)
+            .finish_non_exhaustive()
     }
 }

@@ -1,66 +1,77 @@
-//! The clocks of a language model call as one tower layer.
+//! The five clocks of a call to a language model, as one tower layer.
 //!
-//! One limit on the whole call says little about a model: a long answer may take minutes and be
-//! healthy, and a stream whose first token does not come is dead after seconds. [`TimeoutLayer`] has
-//! a clock for each, and its errors name the clock that ran out
+//! # What it does
+//!
+//! A call to a language model has no single time after which it is too slow. So there are
+//! [five](Timeouts), and each error names the one that ran out
 //! ([`ErrorKind::Timeout`](donjon_core::ErrorKind::Timeout)):
 //!
 //! | clock | runs | default |
 //! |---|---|---|
-//! | connect | until a connection stands; carried here for the transport, see [`TimeoutLayer::connect`] | 5 s |
-//! | first token | from the call to its commit point, on a stream | none |
-//! | idle | between two chunks that carry something, on a stream, while a poll is pending | none |
-//! | response | from the call to the whole answer, where it comes whole | none |
-//! | total | from the beginning of the call to its end; the call's own deadline | none |
+//! | connect | until the connection stands; kept by the transport, carried here | 5 s |
+//! | first token | from the call to its [commit point](donjon_core::commit), on a stream | 60 s |
+//! | idle | between two chunks that carry something, on a stream | 60 s |
+//! | response | over the whole answer, where it comes whole | none |
+//! | total | over the whole call with all its attempts: its deadline | 10 min |
 //!
-//! Pings, role chunks and empty deltas reset no clock. A slow reader is not blamed on the provider:
-//! idle time counts only while the reader waits, and what is ready goes before any clock. A unary
-//! answer has no first token, and nothing substitutes its whole time for it; with
-//! [`unary_over_stream`](TimeoutBuilder::unary_over_stream) it is fetched as a stream and folded, so that
-//! the clocks of streams guard it too.
+//! Keep-alives, roles and empty deltas are no sign of life. The idle clock runs only while somebody
+//! waits for the stream, and what has arrived is taken before any clock is looked at, so that a slow
+//! reader is never taken for a silent provider. When a clock runs out, what stands below is let go
+//! of at once, and the connection with it. All limits can be set by model and by target.
 //!
-//! It does not retry and does not choose another target: the disposition of its errors says who may.
+//! With [`unary_over_stream`](Timeouts::unary_over_stream) a whole answer is fetched as a stream and
+//! put together here, so that a dead provider is noticed at the first token and not at the deadline.
 //!
-//! It stands innermost, right around [`CommitLayer`](donjon_core::CommitLayer), so that each attempt
-//! has its clocks and that the layers of a target hear a failure and not a cancellation.
-//! [`DeadlineLayer`] stands outermost and sets the call's deadline, which this layer and every wait
-//! of every other enforce.
+//! # What it does not do
+//!
+//! It asks nobody again; that is retry and failover. It does not limit how long a caller waits for
+//! `poll_ready`: no call has begun there.
+//!
+//! # Where it stands
+//!
+//! [`TimeoutLayer`] stands innermost, right around [`CommitLayer`](donjon_core::CommitLayer) and the
+//! provider, inside retry, so that each attempt has its own clocks. [`DeadlineLayer`] stands
+//! outermost and sets the deadline, which every wait between the two keeps.
+//!
+//! # Example
 //!
 //! ```
 //! use std::time::Duration;
 //!
-//! use donjon_core::{CommitLayer, ErrorKind, LlmError, LlmRequest, LlmResponse, TimeoutClock};
+//! use donjon_core::{ErrorKind, LlmError, LlmRequest, LlmResponse, Message, TimeoutClock};
 //! use donjon_timeout::TimeoutLayer;
-//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//! use tower::{Layer, Service, ServiceExt, service_fn};
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! // A model that never answers.
-//! let silent = service_fn(|_: LlmRequest| std::future::pending::<Result<LlmResponse, LlmError>>());
+//! // A model that never says a word.
+//! let model = service_fn(|_: LlmRequest| std::future::pending::<Result<LlmResponse, LlmError>>());
 //!
-//! let timeout = TimeoutLayer::builder()
+//! let layer = TimeoutLayer::builder()
 //!     .first_token(Duration::from_secs(10))
-//!     .idle(Duration::from_secs(15))
+//!     .for_model("deep-thinker", |all| all.first_token(Duration::from_secs(300)))
 //!     .build()?;
-//! let model = ServiceBuilder::new().layer(timeout).layer(CommitLayer::new()).service(silent);
+//! let mut model = layer.layer(model);
 //!
-//! let error = model.oneshot(LlmRequest::chat("m", []).streamed()).await.expect_err("silence");
+//! let request = LlmRequest::chat("some-model", [Message::user("Hello?")]).streamed();
+//! let error = model.ready().await?.call(request).await.expect_err("it is silent");
 //! assert_eq!(error.kind(), ErrorKind::Timeout(TimeoutClock::FirstToken));
-//! # Ok(())
-//! # }
+//! assert_eq!(error.message(), "no first token within 10s");
+//! # Ok(()) }
 //! ```
 
-mod config;
+mod clock;
 mod deadline;
 mod future;
+mod guard;
 mod handle;
-mod idle;
 mod layer;
 mod service;
+mod timeouts;
 
-pub use config::{ConfigError, Limits};
-pub use deadline::{Deadline, DeadlineLayer};
+pub use deadline::{Deadline, DeadlineFuture, DeadlineLayer};
 pub use future::TimeoutFuture;
 pub use handle::TimeoutHandle;
 pub use layer::{TimeoutBuilder, TimeoutLayer};
 pub use service::Timeout;
+pub use timeouts::{ConfigError, Timeouts};

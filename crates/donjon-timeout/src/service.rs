@@ -1,17 +1,22 @@
 //! The service.
 
 use std::{
+    fmt,
     sync::Arc,
     task::{self, Poll},
 };
 
-use donjon_core::{Delivery, LlmError, LlmRequest, LlmResponse};
+use donjon_core::{Delivery, LlmError, LlmRequest, LlmResponse, Operation};
 use tower_service::Service;
 
-use crate::{future::TimeoutFuture, layer::Shared};
+use crate::{
+    future::{Delivered, TimeoutFuture},
+    layer::Shared,
+};
 
-/// A service whose calls may take only so long; see the [crate](crate).
-#[derive(Clone, Debug)]
+/// A service that limits how long the parts of a call may take; see the [crate](crate). It passes
+/// the readiness of the service below through.
+#[derive(Clone)]
 pub struct Timeout<S> {
     inner: S,
     shared: Arc<Shared>,
@@ -36,19 +41,29 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
+    #[inline]
     fn call(&mut self, mut request: LlmRequest) -> Self::Future {
-        if let Some(total) = self.shared.total {
+        let timeouts = self.shared.of(&request);
+        request.call.begin();
+        if let Some(total) = timeouts.total {
             request.call.set_timeout(total);
         }
-        request.call.begin();
-        let limits = self.shared.limits(&request);
-        let fold = self.shared.unary_over_stream && !request.is_stream();
-        if fold {
+        let delivered = if request.is_stream() {
+            Delivered::Streamed
+        } else if timeouts.unary_over_stream && request.operation() == Operation::Chat {
             request.delivery = Delivery::Stream { usage: true };
-        }
-        let streamed = request.is_stream();
-        let call = request.call.clone();
-        let future = self.inner.call(request);
-        TimeoutFuture::new(future, self.shared.clone(), call, limits, streamed, fold)
+            Delivered::Folded
+        } else {
+            Delivered::Whole
+        };
+        TimeoutFuture::new(&mut self.inner, &self.shared, timeouts, delivered, request)
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Timeout<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timeout")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
     }
 }
