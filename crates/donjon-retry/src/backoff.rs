@@ -153,8 +153,8 @@ impl Backoff {
                 }
             }
         };
-        state.last = wait.min(self.cap);
-        state.last
+        state.last = wait;
+        wait
     }
 
     /// The wait before retry `n`, without cap and jitter.
@@ -269,6 +269,15 @@ mod tests {
             Jitter::Full,
             "jitter is on by default"
         );
+    }
+
+    /// Jitter spreads what is left under the cap; otherwise nearly all long waits would be the cap.
+    #[test]
+    fn the_cap_comes_before_the_jitter() {
+        let backoff = Backoff::exponential(MS * 100).cap(MS * 1000);
+        assert_eq!(waits(&backoff, 6, 0.5), [50, 100, 200, 400, 500, 500]);
+        let equal = backoff.jitter(Jitter::Equal);
+        assert_eq!(waits(&equal, 6, 0.5), [75, 150, 300, 600, 750, 750]);
     }
 
     fn curves() -> impl Strategy<Value = Curve> {
