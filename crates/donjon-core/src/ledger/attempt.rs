@@ -207,10 +207,10 @@ impl AttemptRef {
         let parent = self.is_open().then_some(self.index);
         self.index = self.ledger.open_slot(cause, parent);
         // A retry asks the same target for the same model.
-        if let (AttemptCause::Retry, Some(parent)) = (cause, parent) {
-            if let Some(aim) = self.ledger.slot(parent).aim.get() {
-                let _ = self.slot().aim.set(aim.clone());
-            }
+        if let (AttemptCause::Retry, Some(parent)) = (cause, parent)
+            && let Some(aim) = self.ledger.slot(parent).aim.get()
+        {
+            let _ = self.slot().aim.set(aim.clone());
         }
     }
 
