@@ -5,6 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use donjon_benches::meter::Row;
 use donjon_core::shape::{Admission, Admit, Check, CheckService, Gate};
+use donjon::Preset;
+use donjon::failover::{Failover, Target};
+use donjon::retry::RetryLayer;
+use donjon::timeout::{DeadlineLayer, TimeoutLayer};
 use donjon_core::{BoxLlmService, CommitLayer, End, LlmError, LlmRequest, LlmResponse, Observer};
 use tower::{Layer, Service};
 
@@ -27,7 +31,52 @@ pub(crate) fn rows() -> Vec<Row> {
         row(above("boxed service"), |pending| {
             BoxLlmService::new(model(pending))
         }),
+        row(above("deadline"), |pending| {
+            let minute = std::time::Duration::from_secs(60);
+            DeadlineLayer::new(minute)
+                .expect("a minute is some time")
+                .layer(model(pending))
+        }),
+        row(above("timeout"), |pending| timeout().layer(model(pending))).beside("tower timeout"),
+        row(above("retry"), |pending| {
+            RetryLayer::default().layer(model(pending))
+        })
+        .beside("tower retry"),
+        row(above("failover, one target"), |pending| {
+            failover([model(pending)])
+        }),
+        row(above("failover, two targets"), |pending| {
+            failover([model(pending), model(pending)])
+        }),
+        row(above("stack, two targets"), |pending| {
+            let target = |name| Target::new(name, model(pending));
+            Preset::new()
+                .timeout(timeout())
+                .total_timeout(std::time::Duration::from_secs(60))
+                .target(target("main"))
+                .target(target("spare"))
+                .build()
+                .expect("a good configuration")
+        })
+        .beside("tower-resilience, these five stacked"),
     ]
+}
+
+fn timeout() -> TimeoutLayer {
+    TimeoutLayer::builder()
+        .first_token(std::time::Duration::from_secs(10))
+        .idle(std::time::Duration::from_secs(15))
+        .response(std::time::Duration::from_secs(90))
+        .build()
+        .expect("a good configuration")
+}
+
+fn failover<S, const N: usize>(services: [S; N]) -> Failover<S> {
+    let targets = ["main", "spare"].into_iter().zip(services);
+    Failover::builder()
+        .targets(targets.map(|(name, service)| Target::new(name, service)))
+        .build()
+        .expect("a good configuration")
 }
 
 fn above(name: &str) -> Row {

@@ -22,7 +22,7 @@ use crate::timeouts::ConfigError;
 /// call begins.
 #[derive(Clone, Copy, Debug)]
 pub struct DeadlineLayer {
-    total: Duration,
+    total: Option<Duration>,
 }
 
 impl DeadlineLayer {
@@ -36,7 +36,12 @@ impl DeadlineLayer {
             let clock = TimeoutClock::Total;
             return Err(ConfigError::Zero { clock, of: None });
         }
-        Ok(Self { total })
+        Ok(Self { total: Some(total) })
+    }
+
+    /// Only begins each call, which then has whatever deadline it came with.
+    pub const fn unlimited() -> Self {
+        Self { total: None }
     }
 }
 
@@ -55,7 +60,7 @@ impl<S> Layer<S> for DeadlineLayer {
 #[derive(Clone, Debug)]
 pub struct Deadline<S> {
     inner: S,
-    total: Duration,
+    total: Option<Duration>,
 }
 
 impl<S> Service<LlmRequest> for Deadline<S>
@@ -73,7 +78,9 @@ where
 
     fn call(&mut self, mut request: LlmRequest) -> Self::Future {
         request.call.begin();
-        request.call.set_timeout(self.total);
+        if let Some(total) = self.total {
+            request.call.set_timeout(total);
+        }
         DeadlineFuture {
             future: self.inner.call(request),
         }

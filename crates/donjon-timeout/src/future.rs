@@ -116,7 +116,7 @@ impl<F> TimeoutFuture<F> {
             response: timeouts.response.filter(|_| going_up),
             deadline: Due::deadline(&request.call),
         };
-        let attempt = request.call.attempt().filter(|_| from_below).cloned();
+        let attempt = request.call.attempt().cloned();
         Self {
             state: State::Waiting {
                 future: service.call(request),

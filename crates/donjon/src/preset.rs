@@ -109,7 +109,7 @@ impl<S> Preset<S> {
         let failover = failover.build().map_err(PresetError::new)?;
         let deadline = match total {
             Some(total) => DeadlineLayer::new(total).map_err(PresetError::new)?,
-            None => DeadlineLayer::default(),
+            None => DeadlineLayer::unlimited(),
         };
         let handles = (failover.handle(), retry.handle(), timeout.handle());
         Ok(Stack::new(deadline.layer(failover), handles))

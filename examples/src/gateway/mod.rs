@@ -149,5 +149,5 @@ fn timeout(config: &Config) -> Result<TimeoutLayer, ConfigError> {
     }
     timeout
         .build()
-        .map_err(|error| ConfigError::new(format!("timeout.{}", error.field()), error))
+        .map_err(|error| ConfigError::new("timeout", error))
 }
