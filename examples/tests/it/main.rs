@@ -1,0 +1,15 @@
+//! The gateway over real HTTP on the loopback: callers before it, providers that misbehave behind
+//! it, and every attempt counted at the provider.
+//!
+//! Sockets and a paused clock do not mix, so the clock runs; the gateway is given waits of
+//! milliseconds, and what is asserted is order and number, not duration.
+
+mod client;
+mod config;
+mod dialects;
+mod disconnect;
+mod errors;
+mod message;
+mod odd;
+mod stream;
+mod support;
