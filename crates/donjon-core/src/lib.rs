@@ -40,8 +40,7 @@
 //!
 //! let mut model = CommitLayer::new().layer(parrot);
 //! let request = LlmRequest::chat("parrot-1", [Message::user("Hello!")]);
-//! let (_, completion) = model.ready().await?.call(request).await?.collect().await?;
-//! assert_eq!(completion.as_chat().map(|c| c.first_text()).as_deref(), Some("Hello!"));
+//! assert_eq!(model.ready().await?.call(request).await?.text().await?, "Hello!");
 //! # Ok(()) }
 //! ```
 

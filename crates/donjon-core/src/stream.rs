@@ -90,6 +90,11 @@ impl ResponseStream {
         self.state.progress.choices
     }
 
+    /// Waits for the next chunk; `None` after the last.
+    pub async fn next(&mut self) -> Option<Result<Chunk, LlmError>> {
+        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+
     /// Puts `wrap` of this stream in its place. The observers attached so far go on hearing the
     /// stream as it stood before; those attached from now on hear the new one.
     #[must_use]

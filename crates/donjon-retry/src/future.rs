@@ -69,11 +69,14 @@ where
         shared: Arc<Shared<C>>,
         mut request: LlmRequest,
     ) -> Self {
+        // A call pays into the budget once, by its first attempt, although each of its targets may
+        // be asked through a clone of this layer.
+        let first = request.call.attempt().is_none_or(|open| open.index() == 0);
         let ledger = request.call.begin();
         if let Some(total) = shared.policy.total_attempts {
             ledger.limit_attempts(total);
         }
-        shared.state.begin();
+        shared.state.begin(first);
         let held = shared.before_first(&request.call);
         if !matches!(held, Ok(None)) {
             return Self::held_back(service, shared, request, held);

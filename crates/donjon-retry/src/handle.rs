@@ -72,7 +72,10 @@ impl RetryHandle {
     pub fn calls(&self) -> u64 {
         match &self.state.calls {
             Some(calls) => calls.load(Relaxed),
-            None => self.state.budget.deposits(),
+            None => {
+                let further = self.state.further_targets.load(Relaxed);
+                self.state.budget.deposits() + further
+            }
         }
     }
 
@@ -167,6 +170,8 @@ pub(crate) struct State {
     epoch: Instant,
     /// `None` where every call is counted by a budget of our own.
     calls: Option<AtomicU64>,
+    /// Calls of which another target paid into the budget.
+    further_targets: AtomicU64,
     recovered: AtomicU64,
     parked: AtomicUsize,
     disabled: AtomicBool,
@@ -182,6 +187,7 @@ impl State {
             budget: budget.unwrap_or_default(),
             rate: adaptive.then(RateControl::default),
             epoch: Instant::now(),
+            further_targets: AtomicU64::new(0),
             recovered: AtomicU64::new(0),
             parked: AtomicUsize::new(0),
             disabled: AtomicBool::new(false),
@@ -200,11 +206,15 @@ impl State {
         self.disabled.load(Relaxed)
     }
 
-    pub(crate) fn begin(&self) {
+    pub(crate) fn begin(&self, pays: bool) {
         if let Some(calls) = &self.calls {
             calls.fetch_add(1, Relaxed);
         }
-        self.budget.deposit();
+        if pays {
+            self.budget.deposit();
+        } else {
+            self.further_targets.fetch_add(1, Relaxed);
+        }
     }
 
     pub(crate) fn recover(&self, attempts: u32) {

@@ -91,7 +91,7 @@ fn scripted(fail_every: Option<u32>) -> BoxLlmService {
     BoxLlmService::new(ScriptedLlm::from_fn(move |_| {
         let call = calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
         match fail_every {
-            Some(every) if call % every == 0 => Script::fail(LlmError::new(
+            Some(every) if call.is_multiple_of(every) => Script::fail(LlmError::new(
                 ErrorKind::Overloaded,
                 "this one fails now and then",
             )),

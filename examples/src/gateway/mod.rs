@@ -81,9 +81,10 @@ impl Gateway {
         if let Some(bytes) = self.max_body_bytes {
             serve = serve.body_limit(bytes);
         }
-        serve
-            .build()
-            .map_err(|error| ConfigError::new("server", error))
+        serve.build().map_err(|error| match error.setting {
+            "body_limit" => ConfigError::new("server.max_body_bytes", error),
+            _ => ConfigError::new("server", error),
+        })
     }
 
     fn snapshots(&self) -> Vec<Arc<dyn Snapshot>> {

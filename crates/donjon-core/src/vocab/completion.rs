@@ -49,6 +49,13 @@ impl Completion {
         }
     }
 
+    /// The text of the first answer to a chat; empty for anything else.
+    pub fn text(&self) -> std::borrow::Cow<'_, str> {
+        self.as_chat()
+            .map(ChatCompletion::first_text)
+            .unwrap_or_default()
+    }
+
     /// What the call used, if the provider said so.
     pub fn usage(&self) -> Option<&Usage> {
         match self {

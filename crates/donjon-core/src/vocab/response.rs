@@ -141,6 +141,16 @@ impl LlmResponse {
         self
     }
 
+    /// Waits for the whole answer, and gives its text.
+    ///
+    /// # Errors
+    ///
+    /// The error that the stream ends with, if it does.
+    pub async fn text(self) -> Result<String, LlmError> {
+        let (_, completion) = self.collect().await?;
+        Ok(completion.text().into_owned())
+    }
+
     /// Waits for the whole answer, folding a stream into a completion.
     ///
     /// # Errors
@@ -149,14 +159,9 @@ impl LlmResponse {
     pub async fn collect(self) -> Result<(Head, Completion), LlmError> {
         match self.body {
             Body::Complete(completion) => Ok((self.head, completion)),
-            Body::Stream(stream) => {
+            Body::Stream(mut stream) => {
                 let mut fold = super::Fold::new();
-                let mut stream = std::pin::pin!(stream);
-                let next = |cx: &mut std::task::Context<'_>| {
-                    futures_core::Stream::poll_next(stream.as_mut(), cx)
-                };
-                let mut next = next;
-                while let Some(chunk) = std::future::poll_fn(&mut next).await {
+                while let Some(chunk) = stream.next().await {
                     fold.push(&chunk?);
                 }
                 Ok((self.head, fold.finish().into()))

@@ -105,9 +105,20 @@ pub fn error_to_json(error: &LlmError) -> Bytes {
             message: crate::openai::public_message(error),
             r#type: type_of(error),
             param: error.field(),
-            code: error.code().unwrap_or(error.kind().as_str()),
+            code: own_code(error).unwrap_or(error.kind().as_str()),
         },
     })
+}
+
+/// The code of an error, where it says more than its kind: one that we gave ourselves, or one by
+/// which an OpenAI-compatible provider says what is wrong with a request. Any other provider's words
+/// are its own, and its kind has a word that clients know.
+fn own_code(error: &LlmError) -> Option<&str> {
+    let says_more = match error.provider() {
+        None => true,
+        Some(provider) => **provider != *"anthropic" && error.kind() == ErrorKind::InvalidRequest,
+    };
+    error.code().filter(|_| says_more)
 }
 
 fn type_of(error: &LlmError) -> &'static str {

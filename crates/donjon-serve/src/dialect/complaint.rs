@@ -48,6 +48,9 @@ fn told(error: &LlmError) -> Cow<'_, LlmError> {
         message.push_str(said(&attempt.error));
     }
     let mut told = LlmError::new(reason.kind(), message).with_attempts(error.attempts().to_vec());
+    if let Some(provider) = reason.provider() {
+        told = told.with_provider(provider.clone());
+    }
     if let Some(code) = reason.code() {
         told = told.with_code(code);
     }

@@ -19,7 +19,10 @@ const MESSAGE: &str =
 async fn fail(path: &str, body: &'static str, error: LlmError) -> Read {
     let serve = Serve::new(llm(move |mut request: LlmRequest| {
         for _ in 0..3 {
-            request.call.dispatch().stamp_sent();
+            request
+                .call
+                .open_attempt(donjon_core::AttemptCause::Retry)
+                .stamp_sent();
         }
         Err(error.clone())
     }));

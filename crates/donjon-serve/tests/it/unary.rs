@@ -16,8 +16,14 @@ async fn says_who_served_and_passes_the_answer_on() {
     let serve = Serve::new(llm(|mut request: LlmRequest| {
         assert_eq!(&*request.model, "m");
         assert!(!request.is_stream());
-        request.call.dispatch().stamp_sent();
-        request.call.dispatch().stamp_sent();
+        request
+            .call
+            .open_attempt(donjon_core::AttemptCause::Retry)
+            .stamp_sent();
+        request
+            .call
+            .open_attempt(donjon_core::AttemptCause::Retry)
+            .stamp_sent();
         let answer = r#"{"id":"c1","object":"chat.completion","created":5,"model":"m-2024",
             "choices":[{"index":0,"message":{"role":"assistant","content":"hi","annotations":[]},
             "finish_reason":"stop"}],"system_fingerprint":"fp"}"#;

@@ -7,9 +7,10 @@ use donjon_testkit::{
     Script,
     probe::{EndLog, HeardEnd},
 };
-use donjon_timeout::Timeouts;
+use donjon_timeout::{TimeoutLayer, Timeouts};
 use futures_util::StreamExt;
 use tokio::time::{Instant, sleep};
+use tower::Layer;
 
 use crate::{SECOND, around, model, open, ran_out, read, send, streamed};
 
@@ -175,11 +176,14 @@ async fn an_answer_that_is_whole_is_no_failure() {
     for (finished, whole) in [(2, true), (1, false)] {
         let log = EndLog::new();
         let model = model(script(finished)).observed_by(&log);
-        let service = around(&model, idle());
+        let layer = TimeoutLayer::new(idle()).expect("sensible");
+        let service = layer.layer(model);
         let mut two = streamed();
         two.edit_chat().expect("a chat").n = Some(2);
         let (_, error) = read(open(&service, two).await).await;
         assert_eq!(error.is_none(), whole, "{error:?}");
+        let counted = layer.handle().timeouts(TimeoutClock::Idle);
+        assert_eq!(counted, u64::from(!whole));
         if whole {
             assert_eq!(log.ends(), [HeardEnd::Success]);
         }

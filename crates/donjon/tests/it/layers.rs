@@ -8,8 +8,11 @@ use std::{
 
 use donjon::{
     BoxError, BoxLlmService, ChatCompletion, CommitLayer, Completion, ErrorKind, Head, LlmError,
-    LlmRequest, LlmResponse, Preset, failover::Target, retry::RetryLayer,
+    LlmRequest, LlmResponse, Preset,
+    failover::Target,
+    retry::{Backoff, RetryBudget, RetryLayer},
 };
+use donjon_testkit::ScriptedLlm;
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 
 fn answer() -> (Head, Completion) {
@@ -88,4 +91,32 @@ async fn towers_layers_can_stand_between_ours() {
         .await
         .expect("the second attempt");
     assert!(response.completion().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_stay_within_the_budget_however_many_targets_there_are() {
+    let down = ScriptedLlm::new(ErrorKind::ServerError);
+    let up = ScriptedLlm::new("served");
+    let budget = RetryBudget::builder().reserve(0).build().expect("good");
+    let retry = RetryLayer::builder()
+        .backoff(Backoff::none())
+        .budget(budget);
+    let stack = Preset::new()
+        .retry(retry.build().expect("good"))
+        .target(Target::new("down", BoxLlmService::new(down.clone())))
+        .target(Target::new("up", BoxLlmService::new(up.clone())))
+        .build()
+        .expect("good");
+    for _ in 0..1000 {
+        stack
+            .send(LlmRequest::chat("m", []))
+            .await
+            .expect("the other one serves");
+    }
+    assert_eq!(up.count(), 1000);
+    assert!(
+        down.count() > 1100 && down.count() <= 1210,
+        "{}",
+        down.count()
+    );
 }
