@@ -43,7 +43,10 @@ where
     S: Service<LlmRequest, Response = LlmResponse, Error = LlmError> + Clone,
 {
     let mut service = service.clone();
-    service.ready().await?.call(request).await
+    let answer = async { service.ready().await?.call(request).await };
+    // The clock is paused: what never ends fails at once.
+    let answer = tokio::time::timeout(SECOND * 1_000_000, answer).await;
+    answer.expect("a call ends")
 }
 
 async fn open<S>(service: &S, request: LlmRequest) -> ResponseStream
@@ -60,7 +63,11 @@ where
 /// Reads a stream to its end: the words that it shows, and the error that it ends with.
 async fn read(mut stream: ResponseStream) -> (usize, Option<LlmError>) {
     let mut words = 0;
-    while let Some(chunk) = stream.next().await {
+    loop {
+        let next = tokio::time::timeout(SECOND * 1_000_000, stream.next()).await;
+        let Some(chunk) = next.expect("a stream goes on") else {
+            break;
+        };
         match chunk {
             Ok(chunk) => words += usize::from(chunk.text().is_some()),
             Err(error) => {
