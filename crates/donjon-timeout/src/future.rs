@@ -229,8 +229,8 @@ impl Shared {
     }
 }
 
-/// Waits for `at`. The timer is made when it is first needed. One that was set for earlier is left
-/// as it is until it fires, so that moving the time on costs nothing.
+/// Waits for `at`, which may move, but only on. The timer is made when it is first needed, and one
+/// that was set for earlier is left as it is until it fires, so that moving the time costs nothing.
 pub(crate) fn poll_timer(
     mut timer: Pin<&mut Option<Sleep>>,
     at: Instant,
@@ -243,9 +243,6 @@ pub(crate) fn poll_timer(
         let Some(mut sleep) = timer.as_mut().as_pin_mut() else {
             unreachable!("it was made above");
         };
-        if sleep.deadline() > at {
-            sleep.as_mut().reset(at);
-        }
         ready!(sleep.as_mut().poll(cx));
         if sleep.deadline() >= at {
             return Poll::Ready(());

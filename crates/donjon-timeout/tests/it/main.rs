@@ -15,7 +15,6 @@ use donjon_core::{
 };
 use donjon_testkit::{Script, ScriptedLlm};
 use donjon_timeout::{Timeout, TimeoutLayer, Timeouts};
-use futures_util::StreamExt;
 use tower::{Layer, Service, ServiceExt};
 
 const SECOND: Duration = Duration::from_secs(1);

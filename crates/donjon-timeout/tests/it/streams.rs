@@ -8,7 +8,6 @@ use donjon_testkit::{
     probe::{EndLog, HeardEnd},
 };
 use donjon_timeout::{TimeoutLayer, Timeouts};
-use futures_util::StreamExt;
 use tokio::time::{Instant, sleep};
 use tower::Layer;
 
