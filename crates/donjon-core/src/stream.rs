@@ -91,7 +91,7 @@ impl ResponseStream {
     }
 
     /// Waits for the next chunk; `None` after the last.
-    pub async fn next(&mut self) -> Option<Result<Chunk, LlmError>> {
+    pub async fn next_chunk(&mut self) -> Option<Result<Chunk, LlmError>> {
         std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 

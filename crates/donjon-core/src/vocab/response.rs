@@ -161,7 +161,7 @@ impl LlmResponse {
             Body::Complete(completion) => Ok((self.head, completion)),
             Body::Stream(mut stream) => {
                 let mut fold = super::Fold::new();
-                while let Some(chunk) = stream.next().await {
+                while let Some(chunk) = stream.next_chunk().await {
                     fold.push(&chunk?);
                 }
                 Ok((self.head, fold.finish().into()))
