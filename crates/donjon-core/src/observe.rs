@@ -193,8 +193,8 @@ impl Context {
             return;
         }
         let attempt = self.attempt.as_ref();
-        // Whoever dropped it said that it had failed, as a timeout does.
-        if let Some(error) = attempt.and_then(AttemptRef::error) {
+        // Whoever drops it says that it has failed, as a timeout does.
+        if let Some(error) = attempt.and_then(AttemptRef::let_go_for) {
             tell(Outcome::Failure(error));
             return;
         }

@@ -90,6 +90,11 @@ impl ResponseStream {
         self.state.progress.choices
     }
 
+    /// Whether every choice that was asked for has had its finish reason.
+    pub fn is_complete(&self) -> bool {
+        self.state.progress.is_complete()
+    }
+
     /// Waits for the next chunk; `None` after the last.
     pub async fn next_chunk(&mut self) -> Option<Result<Chunk, LlmError>> {
         std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await

@@ -7,11 +7,11 @@ use std::{
     task::{self, Poll, ready},
 };
 
-use donjon_core::{LlmError, LlmRequest, LlmResponse, Watch, watch};
+use donjon_core::{LlmError, LlmRequest, LlmResponse, Watch, shape::ReadyCall, watch};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use crate::{course::Course, patient::PatientCall, service::Inner, state::Tally};
+use crate::{course::Course, service::Inner, state::Tally};
 
 pin_project! {
     /// The future of a [`Failover`](crate::Failover).
@@ -35,7 +35,7 @@ pin_project! {
         // A target has the call.
         Asking {
             #[pin]
-            target: Watch<PatientCall<S>, Tally>,
+            target: Watch<ReadyCall<S>, Tally>,
         },
         // There is no target to ask.
         Resting {
@@ -69,7 +69,7 @@ where
     #[inline]
     fn ask(inner: &Inner<S>, course: &Course, request: LlmRequest) -> Self {
         let place = course.place();
-        let call = PatientCall::new(inner.services[place].clone(), request);
+        let call = ReadyCall::new(inner.services[place].clone(), request);
         let tally = Tally::begin(&inner.shared, place);
         Self::Asking {
             target: watch(course.call(), call, tally),

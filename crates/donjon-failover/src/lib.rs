@@ -61,7 +61,6 @@ mod course;
 mod future;
 mod handle;
 mod layer;
-mod patient;
 mod route;
 mod service;
 mod state;

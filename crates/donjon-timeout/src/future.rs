@@ -181,7 +181,13 @@ where
                             return Poll::Pending;
                         };
                         ready!(poll_timer(this.timer.as_mut(), due.at, cx));
-                        break Err(this.shared.run_out(due, this.attempt.as_ref()));
+                        let error = this.shared.run_out(due);
+                        let mut drop = || this.state.set(State::Over);
+                        match this.attempt {
+                            Some(attempt) => attempt.let_go(&error, drop),
+                            None => drop(),
+                        }
+                        break Err(error);
                     }
                 },
                 StateProj::Folding { folding } => break ready!(folding.poll(cx)),
@@ -217,15 +223,11 @@ impl Folding {
 }
 
 impl Shared {
-    /// A clock ran out: counts it, and records in the ledger what the attempt ends with.
+    /// A clock ran out: counts it, and says so.
     #[cold]
-    pub(crate) fn run_out(&self, due: &Due, attempt: Option<&AttemptRef>) -> LlmError {
+    pub(crate) fn run_out(&self, due: &Due) -> LlmError {
         self.counters.count(due.clock);
-        let error = due.error();
-        if let Some(attempt) = attempt {
-            attempt.set_error(&error);
-        }
-        error
+        due.error()
     }
 }
 

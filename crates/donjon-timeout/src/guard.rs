@@ -3,7 +3,7 @@
 use std::{
     pin::Pin,
     sync::Arc,
-    task::{self, Poll},
+    task::{self, Poll, ready},
     time::Duration,
 };
 
@@ -27,8 +27,6 @@ pin_project! {
         whole: Option<Due>,
         #[pin]
         timer: Option<Sleep>,
-        // How many choices have not had their finish reason.
-        unfinished: u32,
         shared: Arc<Shared>,
         attempt: Option<AttemptRef>,
     }
@@ -47,7 +45,6 @@ impl Guarded {
             return stream;
         }
         stream.wrap(|stream| Self {
-            unfinished: stream.choices(),
             stream: Some(stream),
             idle: IdleClock::new(idle),
             whole,
@@ -67,34 +64,38 @@ impl Stream for Guarded {
             return Poll::Ready(None);
         };
         // Whatever is there is taken before any clock is looked at.
-        match Pin::new(stream).poll_next(cx) {
+        let due = match Pin::new(&mut *stream).poll_next(cx) {
             Poll::Ready(Some(Ok(chunk))) => {
-                let finished = chunk.choices.iter().filter(|c| c.finish_reason.is_some());
-                let finished = u32::try_from(finished.count()).unwrap_or(u32::MAX);
-                *this.unfinished = this.unfinished.saturating_sub(finished);
-                if finished > 0 || chunk.shows(true) {
+                if chunk.shows(true) || chunk.finishes() {
                     this.idle.begin_anew();
                 } else {
                     this.idle.pause(Instant::now);
                 }
-                return Poll::Ready(Some(Ok(chunk)));
+                // A stream that is always ready has its end all the same.
+                match this.whole {
+                    Some(whole) if !stream.is_complete() && whole.at < Instant::now() => *whole,
+                    _ => return Poll::Ready(Some(Ok(chunk))),
+                }
             }
             Poll::Ready(item) => return Poll::Ready(item),
-            Poll::Pending => {}
-        }
-        let Some(due) = Due::earlier(*this.whole, this.idle.run(Instant::now)) else {
-            return Poll::Pending;
+            Poll::Pending => {
+                let Some(due) = Due::earlier(*this.whole, this.idle.run(Instant::now)) else {
+                    return Poll::Pending;
+                };
+                ready!(poll_timer(this.timer.as_mut(), due.at, cx));
+                due
+            }
         };
-        if poll_timer(this.timer.as_mut(), due.at, cx).is_pending() {
-            return Poll::Pending;
-        }
-        if *this.unfinished == 0 {
+        if stream.is_complete() {
             // The answer is there; only its end was waited for.
             *this.stream = None;
             return Poll::Ready(None);
         }
-        let error = this.shared.run_out(&due, this.attempt.as_ref());
-        *this.stream = None;
+        let error = this.shared.run_out(&due);
+        match this.attempt {
+            Some(attempt) => attempt.let_go(&error, || *this.stream = None),
+            None => *this.stream = None,
+        }
         Poll::Ready(Some(Err(error)))
     }
 }

@@ -6,7 +6,7 @@ use std::{
     task::{self, Poll},
 };
 
-use donjon_core::{Delivery, LlmError, LlmRequest, LlmResponse, Operation};
+use donjon_core::{AttemptCause, Delivery, LlmError, LlmRequest, LlmResponse, Operation};
 use tower_service::Service;
 
 use crate::{
@@ -44,7 +44,10 @@ where
     #[inline]
     fn call(&mut self, mut request: LlmRequest) -> Self::Future {
         let timeouts = self.shared.of(&request);
-        request.call.begin();
+        // Who watches this attempt from further in is told through it why it ends.
+        if request.call.attempt().is_none() {
+            request.call.open_attempt(AttemptCause::First);
+        }
         if let Some(total) = timeouts.total {
             request.call.set_timeout(total);
         }

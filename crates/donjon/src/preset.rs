@@ -50,7 +50,8 @@ impl<S> Preset<S> {
         self
     }
 
-    /// How long the whole call may take; default without end.
+    /// How long the whole call may take; default the total of the [timeout](Self::timeout) layer,
+    /// 10 min.
     #[must_use]
     pub fn total_timeout(mut self, total: Duration) -> Self {
         self.total = Some(total);
@@ -107,7 +108,8 @@ impl<S> Preset<S> {
             failover = failover.patience(patience);
         }
         let failover = failover.build().map_err(PresetError::new)?;
-        let deadline = match total {
+        // The deadline is set outermost, where every wait knows it.
+        let deadline = match total.or(timeout.timeouts().total) {
             Some(total) => DeadlineLayer::new(total).map_err(PresetError::new)?,
             None => DeadlineLayer::unlimited(),
         };
@@ -122,7 +124,7 @@ impl<S> Default for Preset<S> {
     }
 }
 
-/// What makes no sense in a preset; its source is the error of the layer concerned.
+/// What makes no sense in a preset, in the words of the layer concerned.
 #[derive(Debug)]
 pub struct PresetError(Box<dyn Error + Send + Sync>);
 
@@ -140,6 +142,6 @@ impl fmt::Display for PresetError {
 
 impl Error for PresetError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&*self.0)
+        self.0.source()
     }
 }

@@ -105,6 +105,7 @@ pub(super) struct Slot {
     billed: AtomicU8,
     dropped: AtomicU8,
     leaf_stamps: AtomicBool,
+    let_go: AtomicBool,
     parent: AtomicU32,
     sent_at: AtomicU64,
     first_byte_at: AtomicU64,
@@ -370,8 +371,28 @@ impl AttemptRef {
         self.slot().error.get()
     }
 
-    /// Records what it failed with; the first counts. Whoever watches it and then sees it dropped
+    /// Lets go of it by `drop`, because of `error`: whoever watches it and sees it dropped meanwhile
     /// hears this failure, and no cancellation.
+    pub fn let_go(&self, error: &LlmError, drop: impl FnOnce()) {
+        self.set_error(error);
+        self.slot().let_go.store(true, Release);
+        drop();
+        self.slot().let_go.store(false, Release);
+    }
+
+    /// The error that it is being let go of for.
+    pub(crate) fn let_go_for(&self) -> Option<&LlmError> {
+        let slot = self.slot();
+        slot.error.get().filter(|_| slot.let_go.load(Acquire))
+    }
+
+    /// Records that it was given up before it reached the leaf: nothing was sent.
+    pub fn set_unsent(&self) {
+        self.leaf_stamps_sent();
+        self.set_billed(Billed::No);
+    }
+
+    /// Records what it failed with; the first counts.
     pub fn set_error(&self, error: &LlmError) {
         let _ = self.slot().error.set(error.clone());
     }

@@ -4,14 +4,15 @@ use std::{
     fmt,
     pin::Pin,
     task::{self, Poll, ready},
+    time::Duration,
 };
 
 use pin_project_lite::pin_project;
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::{Sleep, sleep};
 use tower_service::Service;
 
 use crate::{
-    error::LlmError,
+    error::{ErrorKind, LlmError},
     vocab::{Call, LlmRequest, LlmResponse},
 };
 
@@ -53,15 +54,15 @@ impl<S: Clone> Clone for Spare<S> {
 }
 
 pin_project! {
-    /// Readies a service, within the deadline of the call, then calls it; afterwards [`call_again`](Self::call_again) can use the
+    /// Readies a service, within the deadline and the patience of the call, then calls it; afterwards [`call_again`](Self::call_again) can use the
     /// same service for another request.
     pub struct ReadyCall<S>
     where
         S: Service<LlmRequest>,
     {
         service: S,
-        // Made when a call with a deadline has to wait until the service is ready.
-        too_late: Option<Pin<Box<Sleep>>>,
+        // Made when a call has to wait until the service is ready.
+        limit: Option<Pin<Box<Sleep>>>,
         #[pin]
         state: State<S::Future>,
     }
@@ -80,7 +81,7 @@ impl<S: Service<LlmRequest>> ReadyCall<S> {
     pub const fn new(service: S, request: LlmRequest) -> Self {
         Self {
             service,
-            too_late: None,
+            limit: None,
             state: State::Readying {
                 request: Some(request),
             },
@@ -92,7 +93,7 @@ impl<S: Service<LlmRequest>> ReadyCall<S> {
         let future = service.call(request);
         Self {
             service,
-            too_late: None,
+            limit: None,
             state: State::Called { future },
         }
     }
@@ -100,7 +101,7 @@ impl<S: Service<LlmRequest>> ReadyCall<S> {
     /// Drops what is left of the last call, and starts over with `request`.
     pub fn call_again(self: Pin<&mut Self>, request: LlmRequest) {
         let mut this = self.project();
-        *this.too_late = None;
+        *this.limit = None;
         this.state.set(State::Readying {
             request: Some(request),
         });
@@ -130,23 +131,38 @@ where
                     let Some(waiting) = request else {
                         return Poll::Pending;
                     };
-                    match this.service.poll_ready(cx) {
-                        Poll::Ready(Ok(())) => *this.too_late = None,
-                        Poll::Ready(Err(error)) => {
-                            *request = None;
-                            return Poll::Ready(Err(error.into()));
-                        }
+                    let error = match this.service.poll_ready(cx) {
+                        Poll::Ready(Ok(())) => match this.limit.take() {
+                            // It was kept waiting: is there still time to send it?
+                            Some(_) if waiting.call.time_left().is_zero() => {
+                                Some(Call::deadline_error())
+                            }
+                            _ => None,
+                        },
+                        Poll::Ready(Err(error)) => Some(error.into()),
                         Poll::Pending => {
-                            let Some(deadline) = waiting.call.deadline() else {
-                                return Poll::Pending;
-                            };
-                            let too_late = this
-                                .too_late
-                                .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-                            ready!(too_late.as_mut().poll(cx));
-                            *request = None;
-                            return Poll::Ready(Err(Call::deadline_error()));
+                            if this.limit.is_none() {
+                                let longest = waiting.call.longest_wait();
+                                // Without a limit it waits as long as it takes.
+                                if longest == Duration::MAX {
+                                    return Poll::Pending;
+                                }
+                                *this.limit = Some(Box::pin(sleep(longest)));
+                            }
+                            if let Some(limit) = this.limit {
+                                ready!(limit.as_mut().poll(cx));
+                            }
+                            Some(not_ready(&waiting.call))
                         }
+                    };
+                    if let Some(error) = error {
+                        if let Some(attempt) = waiting.call.attempt() {
+                            attempt.set_unsent();
+                        }
+                        // Its place in the queue of the service goes with it.
+                        *request = None;
+                        *this.limit = None;
+                        return Poll::Ready(Err(error));
                     }
                     if let Some(request) = request.take() {
                         let future = this.service.call(request);
@@ -156,6 +172,16 @@ where
             }
         }
     }
+}
+
+fn not_ready(call: &Call) -> LlmError {
+    if call.time_left().is_zero() {
+        return Call::deadline_error();
+    }
+    LlmError::new(
+        ErrorKind::Unsent,
+        "the service was not ready within the call's patience",
+    )
 }
 
 impl<S: Service<LlmRequest>> fmt::Debug for ReadyCall<S> {

@@ -102,9 +102,14 @@ async fn a_drop_by_one_who_says_that_it_failed_is_a_failure() {
     let future = pending::<Result<LlmResponse, LlmError>>();
     let call = watch(&request.call, future, log.observer("a"));
     let clock = ErrorKind::Timeout(TimeoutClock::FirstToken);
-    attempt.set_error(&LlmError::new(clock, "too late"));
-    drop(call);
+    attempt.let_go(&LlmError::new(clock, "too late"), || drop(call));
     assert_eq!(log.heard(), [Heard::Failure(clock)]);
+
+    // What an attempt failed with before says nothing of why the call is dropped now.
+    let log = Log::default();
+    let future = pending::<Result<LlmResponse, LlmError>>();
+    drop(watch(&request.call, future, log.observer("a")));
+    assert!(matches!(log.heard()[..], [Heard::Cancelled(..)]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -63,14 +63,14 @@ where
 async fn read(mut stream: ResponseStream) -> (usize, Option<LlmError>) {
     let mut words = 0;
     loop {
-        let next = tokio::time::timeout(SECOND * 1_000_000, stream.next()).await;
+        let next = tokio::time::timeout(SECOND * 1_000_000, stream.next_chunk()).await;
         let Some(chunk) = next.expect("a stream goes on") else {
             break;
         };
         match chunk {
             Ok(chunk) => words += usize::from(chunk.text().is_some()),
             Err(error) => {
-                assert!(stream.next().await.is_none(), "an error is the end");
+                assert!(stream.next_chunk().await.is_none(), "an error is the end");
                 return (words, Some(error));
             }
         }

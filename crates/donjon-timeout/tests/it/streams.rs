@@ -145,7 +145,7 @@ async fn a_slow_reader_is_never_blamed() {
         let model = donjon_testkit::ScriptedLlm::new(script);
         let mut stream = open(&around(&model, idle()), streamed()).await;
         let mut words = 0;
-        while let Some(chunk) = stream.next().await {
+        while let Some(chunk) = stream.next_chunk().await {
             words += usize::from(chunk.expect("no clock ran out").text().is_some());
             sleep(SECOND * 60).await;
         }
