@@ -127,7 +127,7 @@ async fn a_caller_who_leaves_after_a_retry_is_nobodys_failure() {
             ScriptedLlm::new(Script::hang()).then(ErrorKind::ServerError),
             9 * SECOND,
         ),
-        (first().then(ErrorKind::ServerError), 13 * SECOND),
+        (first().then(ErrorKind::ServerError), 5 * SECOND),
     ];
     for (model, leaves_after) in cases {
         let stack = stack([BoxLlmService::new(model.clone())]);
