@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use donjon_benches::meter::Row;
-use donjon_core::shape::{Admission, Admit, Check, CheckService, Gate};
 use donjon::Preset;
 use donjon::failover::{Failover, Target};
 use donjon::retry::RetryLayer;
 use donjon::timeout::{DeadlineLayer, TimeoutLayer};
+use donjon_benches::meter::Row;
+use donjon_core::shape::{Admission, Admit, Check, CheckService, Gate};
 use donjon_core::{BoxLlmService, CommitLayer, End, LlmError, LlmRequest, LlmResponse, Observer};
 use tower::{Layer, Service};
 
