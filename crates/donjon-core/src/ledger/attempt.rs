@@ -234,6 +234,11 @@ impl AttemptRef {
         self.slot().read(self.index)
     }
 
+    /// Claims an attempt that nobody else knows of yet.
+    pub(crate) fn claim_fresh(&self) {
+        self.slot().claimed.store(true, Release);
+    }
+
     /// The target that is asked, once that is said.
     pub fn target(&self) -> Option<&Arc<str>> {
         self.slot().aim.get()?.target.as_ref()

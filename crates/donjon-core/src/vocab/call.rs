@@ -126,7 +126,7 @@ impl Call {
         let attempt = self.begun();
         if !attempt.is_open() || !attempt.claim() {
             attempt.advance(otherwise);
-            attempt.claim();
+            attempt.claim_fresh();
         }
         attempt
     }
