@@ -238,10 +238,12 @@ fn identify(request: &mut LlmRequest, identity: Option<Arc<Identity>>) {
         request.identity = identity;
     }
     if request.identity.user.is_none() {
-        let user = request.as_chat().and_then(|chat| chat.extra.read("user"));
-        if let Some::<&str>(user) = user {
-            let user = user.into();
-            Arc::make_mut(&mut request.identity).user = Some(user);
+        // Not borrowed: a name may hold what JSON writes with an escape.
+        let user = request
+            .as_chat()
+            .and_then(|chat| chat.extra.read::<String>("user"));
+        if let Some(user) = user {
+            Arc::make_mut(&mut request.identity).user = Some(user.into());
         }
     }
 }

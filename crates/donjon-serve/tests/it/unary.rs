@@ -139,14 +139,21 @@ async fn identity_of(body: &'static str, closure: bool) -> Value {
             .build()
             .unwrap(),
     };
-    let mut request = post(CHAT, body);
+    let path = match body.contains("user_id") {
+        true => MESSAGES,
+        false => CHAT,
+    };
+    let mut request = post(path, body);
     let headers = request.headers_mut();
     headers.insert("x-tenant", "castle".parse().unwrap());
     if body == HELLO {
         headers.insert("x-user", "guard".parse().unwrap());
     }
     let answer = read(&serve, request).await.json();
-    let text = &answer["choices"][0]["message"]["content"];
+    let text = match path {
+        MESSAGES => &answer["content"][0]["text"],
+        _ => &answer["choices"][0]["message"]["content"],
+    };
     serde_json::from_str(text.as_str().unwrap()).unwrap()
 }
 
@@ -159,5 +166,17 @@ async fn identity_from_the_head_and_the_user_from_the_body() {
     assert_eq!(
         identity_of(WITH_USER, true).await,
         json!(["castle", "cook"])
+    );
+}
+
+#[tokio::test]
+async fn a_user_may_have_a_name_that_json_escapes() {
+    const ESCAPED: &str = r#"{"model":"m","user":"J\u00fcrgen","messages":[]}"#;
+    assert_eq!(identity_of(ESCAPED, false).await, json!([null, "Jürgen"]));
+    const QUOTED: &str = r#"{"model":"m","max_tokens":9,"metadata":{"user_id":"{\"id\":\"a b\"}"},
+        "messages":[{"role":"user","content":"hello"}]}"#;
+    assert_eq!(
+        identity_of(QUOTED, false).await,
+        json!([null, "{\"id\":\"a b\"}"])
     );
 }
