@@ -21,8 +21,8 @@ pub(crate) struct Told {
 
 impl Told {
     /// Reads the error in `body`, whichever of the common forms it has: `{"error": {…}}`,
-    /// `{"error": "…"}`, the members at the top (`"object": "error"`), `{"detail": …}`, or a list of
-    /// one of these. `None` if it holds none.
+    /// `{"error": "…"}`, the members at the top (`"object": "error"`), an `error` in a choice,
+    /// `{"detail": …}`, or a list of one of these. `None` if it holds none.
     pub(crate) fn read(body: &[u8]) -> Option<Self> {
         let value: Value = serde_json::from_slice(body).ok()?;
         Self::of(&value)
@@ -47,11 +47,28 @@ impl Told {
             {
                 Some(Self::members(value))
             }
-            _ => top.get("detail").map(|detail| Self {
-                message: text(Some(detail)).unwrap_or_else(|| detail.to_string()),
-                ..Self::default()
+            _ => Self::in_choice(top.get("choices")).or_else(|| {
+                top.get("detail").map(|detail| Self {
+                    message: text(Some(detail)).unwrap_or_else(|| detail.to_string()),
+                    ..Self::default()
+                })
             }),
         }
+    }
+
+    /// Reads the error that the first failed choice tells (OpenRouter's place for it).
+    fn in_choice(choices: Option<&Value>) -> Option<Self> {
+        let errors = choices?.as_array()?.iter();
+        errors
+            .filter_map(|choice| match choice.get("error")? {
+                Value::String(message) => Some(Self {
+                    message: message.clone(),
+                    ..Self::default()
+                }),
+                error @ Value::Object(_) => Some(Self::members(error)),
+                _ => None,
+            })
+            .next()
     }
 
     fn members(error: &Value) -> Self {

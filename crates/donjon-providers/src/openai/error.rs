@@ -5,7 +5,7 @@
 //! <https://openrouter.ai/docs/api-reference/errors>.
 
 use bytes::Bytes;
-use donjon_core::{ErrorKind, LlmError};
+use donjon_core::{ErrorKind, Extra, FinishReason, LlmError};
 use http::StatusCode;
 use serde::Serialize;
 
@@ -30,6 +30,28 @@ pub(super) fn decode_unannounced(body: &[u8]) -> Option<LlmError> {
     let told = Told::read(body)?;
     let kind = kind(None, &told);
     Some(told.into_error(kind))
+}
+
+/// Reads the error of an answer, or of an event of one, that is known to have failed.
+pub(super) fn decode_failed(body: &[u8]) -> LlmError {
+    decode_unannounced(body).unwrap_or_else(|| {
+        LlmError::new(
+            ErrorKind::ServerError,
+            "the provider failed and does not say why",
+        )
+    })
+}
+
+/// Whether a choice ended in an error.
+pub(super) fn ends_in_error(reason: Option<&FinishReason>) -> bool {
+    reason.is_some_and(|reason| reason.as_str() == "error")
+}
+
+/// Whether an error is told among `members`.
+pub(super) fn tells_error(members: &Extra) -> bool {
+    members
+        .get("error")
+        .is_some_and(|error| !matches!(error.get(), "null" | "false" | "\"\""))
 }
 
 /// The one table from status and words to kind; the first row that fits counts.
@@ -231,5 +253,12 @@ mod tests {
         let told = tell(&key);
         assert_eq!(told["error"]["type"], "authentication_error");
         assert!(!told.to_string().contains("sk-12"));
+        // One that was told in a stream has no status.
+        for kind in [ErrorKind::Authentication, ErrorKind::PermissionDenied] {
+            let in_stream = LlmError::new(kind, "wrong key sk-12").with_provider("openai");
+            assert!(!tell(&in_stream).to_string().contains("sk-12"), "{kind:?}");
+            let own = tell(&LlmError::new(kind, "unknown caller"));
+            assert_eq!(own["error"]["message"], "unknown caller");
+        }
     }
 }

@@ -197,6 +197,15 @@ pub fn completion_from_json(body: Bytes) -> Result<ChatCompletion, LlmError> {
     let read: Result<ChatCompletion, _> = serde_json::from_slice(&body);
     match read {
         Ok(mut completion) if !completion.choices.is_empty() => {
+            // OpenRouter tells a failure in the choice or beside it.
+            let failed = error::tells_error(&completion.extra)
+                || completion.choices.iter().any(|choice| {
+                    error::ends_in_error(choice.finish_reason.as_ref())
+                        || error::tells_error(&choice.extra)
+                });
+            if failed {
+                return Err(error::decode_failed(&body));
+            }
             let unfinished = completion.choices.iter().any(|choice| {
                 choice
                     .finish_reason
@@ -204,10 +213,10 @@ pub fn completion_from_json(body: Bytes) -> Result<ChatCompletion, LlmError> {
                     .is_none_or(|reason| reason.as_str().is_empty())
             });
             if unfinished {
-                // OpenRouter tells a failure in the choice or beside it.
-                return Err(error::decode_unannounced(&body).unwrap_or_else(|| {
-                    LlmError::new(ErrorKind::Incomplete, "a choice has no finish reason")
-                }));
+                return Err(LlmError::new(
+                    ErrorKind::Incomplete,
+                    "a choice has no finish reason",
+                ));
             }
             completion.wire = Some(Wire::new(Dialect::OpenAi, body));
             Ok(completion)
@@ -256,14 +265,21 @@ pub fn without_usage(mut chunk: Chunk) -> Option<Chunk> {
     Some(chunk)
 }
 
-/// What may be said of `error` to a caller: a provider that refuses a key quotes part of it, and it
-/// is not the caller's.
-pub(crate) fn public_message(error: &LlmError) -> &str {
-    if error.kind() == ErrorKind::Authentication && error.status().is_some() {
-        return "the provider refused the credentials it was given";
-    }
-    match error.message() {
-        "" => error.kind().as_str(),
-        message => message,
+/// What may be said of `error` to a caller: a provider that refuses a key, or what the key may do,
+/// quotes part of it or names whose it is, and it is not the caller's. Our own refusals of a caller's
+/// key name no provider, and are told as they are.
+pub fn public_message(error: &LlmError) -> &str {
+    let told_by_provider = error.provider().is_some() || error.status().is_some();
+    match error.kind() {
+        ErrorKind::Authentication if told_by_provider => {
+            "the provider refused the credentials it was given"
+        }
+        ErrorKind::PermissionDenied if told_by_provider => {
+            "the provider does not permit this to the credentials it was given"
+        }
+        kind => match error.message() {
+            "" => kind.as_str(),
+            message => message,
+        },
     }
 }

@@ -1,7 +1,7 @@
 //! Streamed answers of OpenAI and compatible servers.
 
 use bytes::Bytes;
-use donjon_core::{Chunk, Delta, Dialect, FinishReason, LlmError, Wire};
+use donjon_core::{Chunk, Delta, Dialect, LlmError, Wire};
 
 use super::error;
 use crate::codec::{Step, StreamDecoder};
@@ -46,7 +46,10 @@ impl StreamDecoder for OpenAiDecoder {
                 None => Ok(Step::Malformed),
             };
         };
-        if may_be_error(&delta)
+        if has_failed(&delta) {
+            return Err(error::decode_failed(data.as_bytes()));
+        }
+        if !delta.shows(true)
             && data.contains("\"error\"")
             && let Some(error) = error::decode_unannounced(data.as_bytes())
         {
@@ -69,18 +72,11 @@ impl StreamDecoder for OpenAiDecoder {
     }
 }
 
-/// Whether a chunk may be the vessel of an error: one that shows nothing, or ends in one.
-fn may_be_error(delta: &Delta) -> bool {
-    let failed = |reason: &Option<FinishReason>| {
-        reason
-            .as_ref()
-            .is_some_and(|reason| reason.as_str() == "error")
-    };
-    !delta.shows(true)
-        || delta
-            .choices
-            .iter()
-            .any(|choice| failed(&choice.finish_reason))
+/// Whether a chunk says that the answer failed: in a choice, or in place of how one ended.
+fn has_failed(delta: &Delta) -> bool {
+    delta.choices.iter().any(|choice| {
+        error::ends_in_error(choice.finish_reason.as_ref()) || error::tells_error(&choice.beside)
+    })
 }
 
 #[cfg(test)]
@@ -141,6 +137,18 @@ mod tests {
             // OpenRouter's.
             (
                 r#"{"id":"x","choices":[{"index":0,"delta":{"content":""},"finish_reason":"error"}],"error":{"code":"server_error","message":"Provider disconnected"}}"#,
+                ErrorKind::ServerError,
+            ),
+            (
+                r#"{"choices":[{"index":0,"delta":{"content":"so far"},"finish_reason":"error","error":{"message":"m","code":502}}]}"#,
+                ErrorKind::Unavailable,
+            ),
+            (
+                r#"{"choices":[{"index":0,"delta":{"content":"so far"},"error":{"message":"m","code":429}}]}"#,
+                ErrorKind::RateLimited,
+            ),
+            (
+                r#"{"choices":[{"index":0,"delta":{"content":""},"finish_reason":"error"}]}"#,
                 ErrorKind::ServerError,
             ),
         ] {

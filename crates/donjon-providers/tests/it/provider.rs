@@ -180,6 +180,23 @@ async fn successes_that_are_none() {
         ("", ErrorKind::InvalidResponse),
         (r#"{"id":"x"}"#, ErrorKind::InvalidResponse),
         (r#"{"choices":[]}"#, ErrorKind::InvalidResponse),
+        // OpenRouter's, where a provider failed behind it.
+        (
+            r#"{"choices":[{"finish_reason":"error","message":{"content":""},"error":{"code":502}}]}"#,
+            ErrorKind::Unavailable,
+        ),
+        (
+            r#"{"choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant","content":"cut"},"error":{"code":429,"message":"m"}}]}"#,
+            ErrorKind::RateLimited,
+        ),
+        (
+            r#"{"choices":[{"index":0,"finish_reason":"error","message":{"role":"assistant","content":"cut"}}]}"#,
+            ErrorKind::ServerError,
+        ),
+        (
+            r#"{"choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant","content":"cut"}}],"error":{"code":503,"message":"m"}}"#,
+            ErrorKind::Unavailable,
+        ),
         (
             r#"{"choices":[{"index":0,"message":{"role":"assistant","content":"cut"},"finish_reason":null}]}"#,
             ErrorKind::Incomplete,

@@ -2,7 +2,8 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use donjon_core::{ErrorKind, FailedAttempt, LlmError};
+use donjon_core::{FailedAttempt, LlmError};
+use donjon_providers::openai::public_message;
 
 /// An error as it is told to the caller.
 #[derive(Debug)]
@@ -40,12 +41,12 @@ fn told(error: &LlmError) -> Cow<'_, LlmError> {
         return Cow::Borrowed(error);
     }
     let reason = reason(error);
-    let mut message = said(error).to_owned();
+    let mut message = public_message(error).to_owned();
     for attempt in error.attempts() {
         message.push_str("; ");
         message.push_str(&attempt.target);
         message.push_str(": ");
-        message.push_str(said(&attempt.error));
+        message.push_str(public_message(&attempt.error));
     }
     let mut told = LlmError::new(reason.kind(), message).with_attempts(error.attempts().to_vec());
     if let Some(provider) = reason.provider() {
@@ -70,19 +71,10 @@ fn reason(error: &LlmError) -> &LlmError {
     }
 }
 
-fn said(error: &LlmError) -> &str {
-    // A provider that refuses a key quotes part of it, and it is not the caller's.
-    if error.kind() == ErrorKind::Authentication && error.status().is_some() {
-        return "the provider refused the credentials it was given";
-    }
-    match error.message() {
-        "" => error.kind().as_str(),
-        message => message,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use donjon_core::ErrorKind;
+
     use super::*;
 
     fn failed(errors: impl IntoIterator<Item = LlmError>) -> LlmError {
@@ -142,5 +134,10 @@ mod tests {
         let complaint = Complaint::of(&error);
         assert_eq!(complaint.told().http_status(), 401);
         assert!(!complaint.told().message().contains("sk-"));
+        // One that was told in a stream has no status.
+        for kind in [ErrorKind::Authentication, ErrorKind::PermissionDenied] {
+            let error = failed([LlmError::new(kind, "wrong key sk-1234").with_provider("p")]);
+            assert!(!Complaint::of(&error).told().message().contains("sk-"));
+        }
     }
 }
