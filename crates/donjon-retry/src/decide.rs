@@ -62,7 +62,7 @@ impl<C: Classify> Shared<C> {
         }
 
         let allowance = Allowance::of(&request.call);
-        let asked = hint(error, now);
+        let asked = hint(error, disposition.health, now);
         let mut length = match asked {
             // A wait that the server asks for does not advance the backoff.
             Some(asked) => allowance.check_hint(asked, fastrand::f64())?,
@@ -120,9 +120,10 @@ impl<C: Classify> Shared<C> {
     /// asked again, also where only the limits say so.
     pub(crate) fn give_up(&self, error: LlmError, progress: &Progress, reason: GiveUp) -> LlmError {
         self.state.give_up(error.kind(), progress.opened, reason);
-        if error.retry_after().is_none()
+        if error.retry_after().is_none_or(|wait| wait.is_zero())
             && error.hints().is_some()
-            && let Some(wait) = hint(&error, Instant::now())
+            && let health = self.classify.classify(&error).health
+            && let Some(wait) = hint(&error, health, Instant::now())
         {
             return error.with_retry_after(wait);
         }

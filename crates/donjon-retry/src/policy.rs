@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use donjon_core::{Call, ErrorKind, LlmError};
+use donjon_core::{Call, ErrorKind, Health, LlmError};
 use tokio::time::Instant;
 
 use crate::{
@@ -156,18 +156,21 @@ impl GiveUp {
     }
 }
 
-/// How long the server asks to be left alone: `Retry-After` in any of its forms, else the latest
-/// reset of the limits that it says are used up. A wait of zero says nothing, so that a server that
-/// always says so is not asked again at once.
-pub(crate) fn hint(error: &LlmError, now: Instant) -> Option<Duration> {
-    let told = error.retry_after().or_else(|| {
-        let hints = error.hints()?;
+/// How long the server asks to be left alone: `Retry-After` in any of its forms, else, where `health`
+/// says that the target has too much to do, the latest reset of the limits that are used up. After
+/// other errors a limit that happens to be used up is not what failed. A wait of zero says nothing,
+/// so that a server that always says so is not asked again at once, and hides nothing else that it
+/// says.
+pub(crate) fn hint(error: &LlmError, health: Health, now: Instant) -> Option<Duration> {
+    let told = error.retry_after().filter(|wait| !wait.is_zero());
+    told.or_else(|| {
+        let hints = error.hints().filter(|_| health == Health::Overload)?;
         let age = now.saturating_duration_since(hints.received_at);
         let used_up = hints.limits.iter().filter(|l| l.remaining == Some(0));
         let reset = used_up.filter_map(|limit| limit.reset).max()?;
-        Some(reset.saturating_sub(age))
-    });
-    told.filter(|wait| !wait.is_zero())
+        let wait = reset.saturating_sub(age);
+        (!wait.is_zero()).then_some(wait)
+    })
 }
 
 /// How much later than the server asked for a retry may come, so that not all come at once.
@@ -224,6 +227,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_limit_that_is_used_up_is_a_hint() {
+        let hint = |error: &LlmError, now| hint(error, Health::Overload, now);
         let error = LlmError::new(ErrorKind::RateLimited, "");
         let now = Instant::now();
         assert_eq!(hint(&error, now), None);
@@ -232,11 +236,25 @@ mod tests {
         assert_eq!(hint(&used_up, now), Some(SECOND * 7));
         assert_eq!(hint(&used_up, now + SECOND * 3), Some(SECOND * 4));
         assert_eq!(hint(&used_up, now + SECOND * 9), None, "that is past");
-        let told = used_up.with_retry_after(SECOND);
+        let told = used_up.clone().with_retry_after(SECOND);
         assert_eq!(hint(&told, now), Some(SECOND), "it said so itself");
+        let zero = used_up.with_retry_after(Duration::ZERO);
+        assert_eq!(hint(&zero, now), Some(SECOND * 7), "zero hides nothing");
         let left = error.clone().with_hints(Hints::new([limit(1, SECOND)]));
         assert_eq!(hint(&left, now), None);
         assert_eq!(hint(&error.with_retry_after(Duration::ZERO), now), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_counts_only_where_the_target_has_too_much_to_do() {
+        let now = Instant::now();
+        let hints = Hints::new([limit(0, SECOND * 3_600)]);
+        let error = LlmError::new(ErrorKind::ServerError, "").with_hints(hints);
+        let told = error.clone().with_retry_after(SECOND);
+        for health in [Health::Fault, Health::Neutral] {
+            assert_eq!(hint(&error, health, now), None);
+            assert_eq!(hint(&told, health, now), Some(SECOND), "for every kind");
+        }
     }
 
     #[test]

@@ -63,6 +63,40 @@ async fn a_limit_that_is_used_up_is_a_hint() {
     assert_eq!(error.retry_after(), Some(SECOND * 7));
 }
 
+/// R2: a `Retry-After` of zero, or a date that is past, does not hide a limit that is used up.
+#[tokio::test(start_paused = true)]
+async fn a_hint_of_zero_hides_no_limit() {
+    let mut used_up = LimitHint::new(LimitUnit::Requests);
+    used_up.remaining = Some(0);
+    used_up.reset = Some(SECOND * 7);
+    let error = || {
+        let error = limited().with_retry_after(Duration::ZERO);
+        error.with_hints(Hints::new([used_up]))
+    };
+    let model = ScriptedLlm::new("ok").then(error());
+    let answer = send(&around(&model, plain()), request()).await;
+    answer.expect("answered");
+    assert!(is_about(gaps(&model)[0], SECOND * 7));
+
+    let call = request().with_timeout(SECOND * 5);
+    let error = fails(&around(&failing(error()), plain()), call).await;
+    assert_eq!(error.retry_after(), Some(SECOND * 7));
+}
+
+/// A server that is broken is asked again, though a limit happens to be used up as well.
+#[tokio::test(start_paused = true)]
+async fn a_limit_says_nothing_about_other_errors() {
+    let mut used_up = LimitHint::new(LimitUnit::Requests);
+    used_up.remaining = Some(0);
+    used_up.reset = Some(SECOND * 3_600);
+    let error = LlmError::new(ErrorKind::ServerError, "").with_hints(Hints::new([used_up]));
+    let model = failing(error);
+    let call = request().with_timeout(SECOND * 60);
+    let error = fails(&around(&model, plain()), call).await;
+    assert_eq!(gaps(&model), [SECOND, SECOND]);
+    assert_eq!(error.retry_after(), None);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_hint_past_the_deadline_is_not_waited_for() {
     let model = failing(limited().with_retry_after(SECOND * 30));
