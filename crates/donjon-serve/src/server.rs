@@ -3,11 +3,24 @@
 //!
 //! It has no TLS: put a proxy or your own accept loop before it where you need that.
 
-use std::{convert::Infallible, error::Error, io, net::SocketAddr, time::Duration};
+use std::{
+    convert::Infallible,
+    error::Error,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use http::{Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
+use hyper::{
+    body::Incoming,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
@@ -19,6 +32,11 @@ use tower_service::Service;
 /// How long accepting is left alone after it failed, as it does while the process has no file
 /// descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often the caller at the other end of an HTTP/2 connection is asked whether it is still there,
+/// and how long it may take to say so.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Listens at `addr`; port 0 picks one, which [`TcpListener::local_addr`] tells.
 ///
@@ -65,8 +83,8 @@ impl Server {
         Self::default()
     }
 
-    /// How long the head of a request may take, and a connection without one may idle (HTTP/1).
-    /// Default 60 s.
+    /// How long the head of a request may take, a connection may be open before its first request,
+    /// and (HTTP/1) it may idle between two. Default 60 s.
     #[must_use]
     pub const fn header_timeout(mut self, timeout: Duration) -> Self {
         self.header_timeout = timeout;
@@ -95,7 +113,10 @@ impl Server {
         http.http1()
             .timer(TokioTimer::new())
             .header_read_timeout(self.header_timeout);
-        http.http2().timer(TokioTimer::new());
+        http.http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT);
         let graceful = GracefulShutdown::new();
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
@@ -103,16 +124,38 @@ impl Server {
                 accepted = accept(&listener) => accepted,
                 _ = shutdown.as_mut() => break,
             };
+            let asked = Arc::new(AtomicBool::new(false));
             let service = TowerToHyperService::new(service.clone());
+            let service = service_fn({
+                let asked = asked.clone();
+                move |request| {
+                    asked.store(true, Relaxed);
+                    service.call(request)
+                }
+            });
             let connection = http.serve_connection(TokioIo::new(stream), service);
             let connection = graceful.watch(connection.into_owned());
-            // A connection that breaks is its caller's business.
-            tokio::spawn(async move { connection.await.ok() });
+            tokio::spawn(async move {
+                tokio::select! {
+                    // A connection that breaks is its caller's business.
+                    _ = connection => {}
+                    () = nothing_asked(&asked, self.header_timeout) => {}
+                }
+            });
         }
         drop(listener);
         tokio::time::timeout(self.drain_timeout, graceful.shutdown())
             .await
             .ok();
+    }
+}
+
+/// Resolves if nothing was asked within `timeout`. The HTTP versions have timers of their own, but
+/// none runs until the first bytes have told which version it is.
+async fn nothing_asked(asked: &AtomicBool, timeout: Duration) {
+    tokio::time::sleep(timeout).await;
+    if asked.load(Relaxed) {
+        std::future::pending::<()>().await;
     }
 }
 

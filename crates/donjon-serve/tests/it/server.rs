@@ -68,9 +68,31 @@ async fn a_head_that_does_not_come_is_given_up() {
     let server = Server::new().header_timeout(Duration::from_millis(20));
     let llm = llm(|_| panic!("not to be asked"));
     tokio::spawn(server.serve(listener, Serve::new(llm), pending::<()>()));
+    // Nor one of which not even the version of HTTP can be told.
+    for begun in ["POST / HTTP/1.1\r\nhost", "", "P", "PRI * HTTP/2.0\r\n"] {
+        let mut caller = TcpStream::connect(addr).await.unwrap();
+        caller.write_all(begun.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let read = caller.read_to_end(&mut answer);
+        timeout(SOON, read).await.expect(begun).ok();
+    }
+}
+
+#[tokio::test]
+async fn an_answer_may_take_longer_than_a_head() {
+    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let server = Server::new().header_timeout(Duration::from_millis(10));
+    let llm = tower::service_fn(|_| async {
+        tokio::time::sleep(Duration::from_millis(40)).await;
+        let answer = ChatCompletion::text("m", "late");
+        Ok::<_, donjon_core::LlmError>(LlmResponse::complete(head(), answer))
+    });
+    tokio::spawn(server.serve(listener, Serve::new(llm), pending::<()>()));
     let mut caller = TcpStream::connect(addr).await.unwrap();
-    caller.write_all(b"POST / HTTP/1.1\r\nhost").await.unwrap();
-    let mut answer = Vec::new();
-    let read = caller.read_to_end(&mut answer);
-    timeout(SOON, read).await.expect("it closes").ok();
+    caller.write_all(request().as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let read = caller.read_to_string(&mut answer);
+    timeout(SOON, read).await.expect("it closes").unwrap();
+    assert!(answer.contains("late"), "{answer}");
 }
