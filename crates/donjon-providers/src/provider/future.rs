@@ -5,6 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{self, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use donjon_core::{
 use http::{HeaderMap, Response, header::CONTENT_TYPE, response::Parts};
 use http_body::Body;
 use pin_project_lite::pin_project;
+use tokio::time::Sleep;
 
 use super::{
     Settings, Shared,
@@ -29,6 +31,9 @@ use crate::{
 
 /// The most that is read of an error's body, in bytes.
 const MAX_ERROR: usize = 256 << 10;
+
+/// How long the body of an error is waited for: its status and headers say most of it.
+const ERROR_PATIENCE: Duration = Duration::from_secs(1);
 
 pin_project! {
     /// The future of a [`Provider`](super::Provider).
@@ -54,6 +59,9 @@ pin_project! {
             #[pin]
             body: Collect<B>,
             head: Option<HeadRead>,
+            // Runs while the body of a refusal is read.
+            #[pin]
+            patience: Option<Sleep>,
         },
     }
 }
@@ -62,6 +70,30 @@ pin_project! {
 struct HeadRead {
     parts: Parts,
     hints: Option<Arc<Hints>>,
+}
+
+/// What the headers of an answer say of a further try.
+#[derive(Clone, Copy)]
+pub(super) struct Said {
+    retry_after: Option<Duration>,
+    should_retry: Option<bool>,
+}
+
+impl Said {
+    /// Adds it to `error`, which may say more of itself.
+    pub(super) fn add_to(self, mut error: LlmError) -> LlmError {
+        if let Some(after) = self.retry_after
+            && error.retry_after().is_none()
+        {
+            error = error.with_retry_after(after);
+        }
+        if let Some(should) = self.should_retry
+            && error.should_retry().is_none()
+        {
+            error = error.with_should_retry(should);
+        }
+        error
+    }
 }
 
 /// What is known of one call.
@@ -130,20 +162,35 @@ where
                         && exchange.asked.stream
                         && may_be_events(&parts.headers)
                     {
-                        return Poll::Ready(Ok(exchange.stream(body, hints)));
+                        return Poll::Ready(Ok(exchange.stream(&parts.headers, body, hints)));
                     }
-                    let limit = if parts.status.is_success() {
-                        exchange.settings.max_answer
-                    } else {
+                    let refused = !parts.status.is_success();
+                    let limit = if refused {
+                        // The status says so, whatever becomes of the body.
+                        exchange.attempt.set_billed(Billed::No);
                         MAX_ERROR
+                    } else {
+                        exchange.settings.max_answer
                     };
                     this.state.set(State::Reading {
                         body: Collect::new(body, limit),
                         head: Some(HeadRead { parts, hints }),
+                        patience: refused.then(|| tokio::time::sleep(ERROR_PATIENCE)),
                     });
                 }
-                StateProj::Reading { body, head } => {
-                    let read = ready!(body.poll(cx));
+                StateProj::Reading {
+                    body,
+                    head,
+                    patience,
+                } => {
+                    let read = match (body.poll(cx), patience.as_pin_mut()) {
+                        (Poll::Ready(read), _) => read,
+                        (Poll::Pending, None) => return Poll::Pending,
+                        (Poll::Pending, Some(patience)) => {
+                            ready!(patience.poll(cx));
+                            Ok(Bytes::new())
+                        }
+                    };
                     return Poll::Ready(match head.take() {
                         Some(head) => exchange.whole(head, read),
                         None => Err(polled_again()),
@@ -160,6 +207,14 @@ impl<C: Codec> Exchange<C> {
         hints::limits(headers, self.settings.clock.now()).map(Arc::new)
     }
 
+    /// Reads what the headers say of a further try.
+    fn said(&self, headers: &HeaderMap) -> Said {
+        Said {
+            retry_after: hints::retry_after(headers, self.settings.clock.now()),
+            should_retry: hints::should_retry(headers),
+        }
+    }
+
     fn head(&self, hints: Option<Arc<Hints>>) -> Head {
         let mut head = Head::new(self.model.clone());
         head.provider = Some(self.shared.codec.provider().clone());
@@ -169,7 +224,7 @@ impl<C: Codec> Exchange<C> {
     }
 
     /// The response whose chunks come from `body`.
-    fn stream<B>(&self, body: B, hints: Option<Arc<Hints>>) -> LlmResponse
+    fn stream<B>(&self, headers: &HeaderMap, body: B, hints: Option<Arc<Hints>>) -> LlmResponse
     where
         C::Decoder: Send + 'static,
         B: Body + Send + 'static,
@@ -183,8 +238,10 @@ impl<C: Codec> Exchange<C> {
             body,
             self.settings.max_event,
             self.shared.codec.decoder(self.asked),
+            self.asked.choices,
             counters,
             head.clone(),
+            self.said(headers),
         );
         LlmResponse::stream(head, ResponseStream::new(self.asked.choices, stream))
     }
@@ -208,7 +265,6 @@ impl<C: Codec> Exchange<C> {
             }
         } else {
             // It was refused; the status says so even where its body is not to be had.
-            self.attempt.set_billed(Billed::No);
             let body = read.unwrap_or_default();
             Err(codec.decode_error(status, &parts.headers, &body))
         };
@@ -219,14 +275,8 @@ impl<C: Codec> Exchange<C> {
                 Ok(LlmResponse::complete(head, completion))
             }
             Err(error) => {
-                let mut error = self.sign(error).with_status(status.as_u16());
-                let now = self.settings.clock.now();
-                if let Some(after) = hints::retry_after(&parts.headers, now) {
-                    error = error.with_retry_after(after);
-                }
-                if let Some(should) = hints::should_retry(&parts.headers) {
-                    error = error.with_should_retry(should);
-                }
+                let error = self.sign(error).with_status(status.as_u16());
+                let mut error = self.said(&parts.headers).add_to(error);
                 if let Some(hints) = hints {
                     error = error.with_hints(hints);
                 }
@@ -269,17 +319,15 @@ fn serve(head: &mut Head, completion: &Completion) {
     }
 }
 
-/// Whether a success is a stream of events: one that says to be JSON or a page is not, whatever was
-/// asked for, and is read as a whole answer or an error.
+/// Whether a success is a stream of events: one that says to be anything else (JSON, a page, plain
+/// text) is not, whatever was asked for, and is read as a whole answer or an error.
 fn may_be_events(headers: &HeaderMap) -> bool {
     let Some(content_type) = headers.get(CONTENT_TYPE) else {
         return true;
     };
-    let is = |word: &[u8]| {
-        let bytes = content_type.as_bytes();
-        bytes.len() >= word.len() && bytes[..word.len()].eq_ignore_ascii_case(word)
-    };
-    !is(b"application/json") && !is(b"text/html")
+    let essence = content_type.as_bytes().split(|byte| *byte == b';').next();
+    let essence = essence.unwrap_or_default().trim_ascii();
+    essence.is_empty() || essence.eq_ignore_ascii_case(b"text/event-stream")
 }
 
 fn polled_again() -> LlmError {

@@ -10,8 +10,13 @@ use std::{
 use donjon_core::{BoxError, Chunk, Head, LlmError};
 use futures_core::Stream;
 use http_body::Body;
+use tokio::time::Sleep;
 
-use super::{failure, future::sign, stats::Counters};
+use super::{
+    failure,
+    future::{Said, sign},
+    stats::Counters,
+};
 use crate::{
     codec::{Step, StreamDecoder},
     sse::EventData,
@@ -19,6 +24,10 @@ use crate::{
 
 /// How long the end of a body is waited for after the end of its answer.
 const LINGER: Duration = Duration::from_millis(100);
+
+/// How long the usage and the end of an answer are waited for after the last of its choices has
+/// finished: some servers send neither, and keep the connection open.
+const END_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The chunks of an answer.
 pub(super) struct AnswerStream<B, D>
@@ -29,8 +38,15 @@ where
     /// `None` once the answer has ended. In a box, so that the rest can be read elsewhere.
     events: Option<Pin<Box<EventData<B>>>>,
     decoder: D,
+    /// How many choices were asked for.
+    choices: u32,
     counters: Arc<Counters>,
     head: Head,
+    said: Said,
+    /// Which of the first 128 choices have finished; providers allow no more.
+    finished: u128,
+    /// How long the usage and the end are still waited for, once every choice has finished.
+    patience: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B, D> AnswerStream<B, D>
@@ -43,14 +59,29 @@ where
         body: B,
         max_event: usize,
         decoder: D,
+        choices: u32,
         counters: Arc<Counters>,
         head: Head,
+        said: Said,
     ) -> Self {
         Self {
             events: Some(Box::pin(EventData::new(body, max_event))),
             decoder,
+            choices,
             counters,
             head,
+            said,
+            finished: 0,
+            patience: None,
+        }
+    }
+
+    /// Sees which choices `chunk` finishes.
+    fn see(&mut self, chunk: &Chunk) {
+        for choice in &chunk.choices {
+            if choice.finish_reason.is_some() {
+                self.finished |= 1_u128.checked_shl(choice.index).unwrap_or(0);
+            }
         }
     }
 
@@ -61,6 +92,7 @@ where
             Some(provider) => sign(error, provider, self.head.target.as_ref()),
             None => error,
         };
+        let error = self.said.add_to(error);
         match &self.head.hints {
             Some(hints) => error.with_hints(hints.clone()),
             None => error,
@@ -109,7 +141,22 @@ where
             let Some(events) = &mut this.events else {
                 return Poll::Ready(None);
             };
-            let data = match ready!(events.as_mut().poll_next(cx)) {
+            let event = match events.as_mut().poll_next(cx) {
+                Poll::Ready(event) => event,
+                Poll::Pending => {
+                    if this.finished.count_ones() < this.choices.clamp(1, 128) {
+                        return Poll::Pending;
+                    }
+                    // Mostly the end is there already, and no timer is needed.
+                    let patience = this
+                        .patience
+                        .get_or_insert_with(|| Box::pin(tokio::time::sleep(END_PATIENCE)));
+                    ready!(patience.as_mut().poll(cx));
+                    this.events = None;
+                    return Poll::Ready(None);
+                }
+            };
+            let data = match event {
                 Some(Ok(data)) => data,
                 Some(Err(error)) => {
                     let error = this.fail(failure::of_events(error));
@@ -121,7 +168,10 @@ where
                 }
             };
             match this.decoder.decode(data) {
-                Ok(Step::Chunk(chunk)) => return Poll::Ready(Some(Ok(chunk))),
+                Ok(Step::Chunk(chunk)) => {
+                    this.see(&chunk);
+                    return Poll::Ready(Some(Ok(chunk)));
+                }
                 Ok(Step::Last(chunk)) => {
                     this.let_go();
                     return Poll::Ready(Some(Ok(chunk)));

@@ -368,3 +368,52 @@ async fn the_key_is_never_printed() {
     assert_eq!(error.kind(), ErrorKind::Authentication);
     assert!(!format!("{error} {error:?}").contains("sk-1"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_whose_body_stalls_is_one() {
+    let stalled = http(|| {
+        let body = packets(vec![Bytes::from_static(b"{\"error\":")], End::Open);
+        let mut response = with(Response::new(body), &[("retry-after", "7")]);
+        *response.status_mut() = http::StatusCode::TOO_MANY_REQUESTS;
+        response
+    });
+    let mut request = ask();
+    let ledger = request.call.begin().clone();
+    let billed = || ledger.attempts().map(|a| a.billed).collect::<Vec<_>>();
+    let mut answer = std::pin::pin!(call(openai(), stalled, request));
+    let early = tokio::time::timeout(Duration::from_millis(1), answer.as_mut()).await;
+    assert!(early.is_err(), "the body may still come");
+    assert_eq!(billed(), [Billed::No], "from the head on");
+    let error = tokio::time::timeout(Duration::from_secs(2), answer)
+        .await
+        .expect("not waited for without end")
+        .expect_err("an error");
+    assert_eq!(
+        (error.kind(), error.status(), error.retry_after()),
+        (
+            ErrorKind::RateLimited,
+            Some(429),
+            Some(Duration::from_secs(7))
+        )
+    );
+}
+
+#[tokio::test]
+async fn an_error_in_place_of_a_stream_is_told_by_its_words_whatever_its_type() {
+    for content_type in [
+        "text/plain; charset=utf-8",
+        "application/problem+json",
+        "application/json",
+    ] {
+        let body = r#"{"error":{"message":"m","code":"insufficient_quota"}}"#;
+        let answer = move || with(whole(200, body), &[("content-type", content_type)]);
+        let streamed = call(openai(), http(answer), ask().streamed()).await;
+        let error = streamed.expect_err("an error");
+        assert_eq!(error.kind(), ErrorKind::QuotaExhausted, "{content_type}");
+    }
+    for content_type in ["text/event-stream", "Text/Event-Stream ; charset=utf-8"] {
+        let answer = move || with(whole(200, ""), &[("content-type", content_type)]);
+        let streamed = call(openai(), http(answer), ask().streamed()).await;
+        assert!(streamed.expect("a stream").is_stream(), "{content_type}");
+    }
+}

@@ -1,6 +1,6 @@
 //! Streams through the service: how they end, and how they fail.
 
-use std::{error::Error, io, num::NonZeroUsize};
+use std::{error::Error, io, num::NonZeroUsize, time::Duration};
 
 use bytes::Bytes;
 use donjon_core::{ErrorKind, FinishReason, Snapshot};
@@ -256,4 +256,48 @@ async fn dropping_a_stream_drops_its_body() {
         .expect("a stream");
     drop(response);
     gone.await.expect_err("the body is gone");
+}
+
+#[tokio::test]
+async fn an_error_in_a_stream_carries_what_the_head_said() {
+    let error = "data: {\"error\":{\"message\":\"m\",\"type\":\"overloaded_error\"}}\n\n";
+    let http = http(move || {
+        let mut response = events(error, End::Open);
+        let headers = response.headers_mut();
+        headers.insert("retry-after", "7".parse().expect("a value"));
+        headers.insert("x-should-retry", "false".parse().expect("a value"));
+        response
+    });
+    let response = call(openai(), http, ask().streamed()).await;
+    let error = items(response.expect("a stream")).await.remove(0);
+    let error = error.expect_err("an error");
+    assert_eq!(
+        (error.retry_after(), error.should_retry()),
+        (Some(Duration::from_secs(7)), Some(false))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_finished_stream_that_is_left_open_ends_soon() {
+    let second = FINISH.replace("\"index\":0", "\"index\":1");
+    for (n, parts, count) in [
+        (1, vec![WORDS, FINISH], 3),
+        (2, vec![WORDS, FINISH, &second], 4),
+    ] {
+        let mut request = ask().streamed();
+        request.edit_chat().expect("a chat").n = Some(n);
+        let response = call(openai(), streamed(&parts, End::Open), request).await;
+        let read = items(response.expect("a stream"));
+        let items = tokio::time::timeout(Duration::from_secs(2), read).await;
+        let items = items.expect("not waited for without end");
+        assert_eq!(items.len(), count);
+        assert!(items.iter().all(Result::is_ok), "{items:?}");
+    }
+    // One that is not finished is waited for, as long as the layers above want.
+    let mut request = ask().streamed();
+    request.edit_chat().expect("a chat").n = Some(2);
+    let response = call(openai(), streamed(&[WORDS, FINISH], End::Open), request).await;
+    let read = items(response.expect("a stream"));
+    let waited = tokio::time::timeout(Duration::from_secs(60), read).await;
+    assert!(waited.is_err());
 }
