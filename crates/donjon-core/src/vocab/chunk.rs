@@ -1,23 +1,22 @@
 //! One event of a streamed answer.
 
-use std::{fmt, ops::Deref, sync::Arc};
+mod read;
+mod write;
+
+use std::{ops::Deref, sync::Arc};
 
 use bytes::Bytes;
-use serde::{
-    Deserialize, Deserializer, Serialize, Serializer,
-    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
-    ser::SerializeMap,
-};
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use super::{
     completion::FinishReason,
-    json::{Extra, Key, Lenient, whole_seconds},
-    message::{Content, Part, Role, ToolCall},
+    json::Extra,
+    message::{Role, ToolCall},
     usage::Usage,
     wire::{Dialect, Wire},
 };
+pub(in crate::vocab) use write::KNOWN;
 
 /// One streamed event: what it adds to the answer, and how it stood on the wire.
 ///
@@ -229,7 +228,7 @@ impl Chunk {
     }
 
     /// The OpenAI JSON it came as, edited since or not.
-    pub(super) fn openai_wire(&self) -> Option<&Bytes> {
+    pub(in crate::vocab) fn openai_wire(&self) -> Option<&Bytes> {
         self.wire.as_ref()?.in_dialect(Dialect::OpenAi)
     }
 
@@ -260,254 +259,5 @@ impl From<Delta> for Chunk {
             edited: false,
             ping: false,
         }
-    }
-}
-
-impl<'de> Deserialize<'de> for Delta {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields;
-        impl<'de> Visitor<'de> for Fields {
-            type Value = Delta;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a chat completion chunk")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Delta, A::Error> {
-                let mut delta = Delta::default();
-                while let Some(Key(key)) = map.next_key()? {
-                    match &*key {
-                        "id" => delta.id = shared(map.next_value()?),
-                        "model" => delta.model = shared(map.next_value()?),
-                        "created" => {
-                            delta.created = map.next_value::<Option<f64>>()?.map(whole_seconds);
-                        }
-                        "choices" => {
-                            if let Some(Choices(choices)) = map.next_value()? {
-                                delta.choices = choices;
-                            }
-                        }
-                        "usage" => delta.usage = map.next_value::<Lenient<Usage>>()?.0,
-                        _ => {
-                            map.next_value::<IgnoredAny>()?;
-                        }
-                    }
-                }
-                Ok(delta)
-            }
-        }
-        deserializer.deserialize_map(Fields)
-    }
-}
-
-/// Straight from the input, where reading an `Arc<str>` would go through a `Box<str>`.
-fn shared(text: Option<Key<'_>>) -> Option<Arc<str>> {
-    text.map(|Key(text)| Arc::from(&*text))
-}
-
-struct Choices(SmallVec<[ChoiceDelta; 1]>);
-
-impl<'de> Deserialize<'de> for Choices {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct List;
-        impl<'de> Visitor<'de> for List {
-            type Value = Choices;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an array of choices")
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Choices, A::Error> {
-                let mut choices = SmallVec::new();
-                while let Some(choice) = seq.next_element()? {
-                    choices.push(choice);
-                }
-                Ok(Choices(choices))
-            }
-        }
-        deserializer.deserialize_seq(List)
-    }
-}
-
-impl<'de> Deserialize<'de> for ChoiceDelta {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields;
-        impl<'de> Visitor<'de> for Fields {
-            type Value = ChoiceDelta;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a choice")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ChoiceDelta, A::Error> {
-                let mut choice = ChoiceDelta::default();
-                while let Some(Key(key)) = map.next_key()? {
-                    match &*key {
-                        "index" => choice.index = map.next_value::<Option<u32>>()?.unwrap_or(0),
-                        "finish_reason" => choice.finish_reason = map.next_value()?,
-                        "logprobs" => choice.logprobs = map.next_value()?,
-                        "delta" => {
-                            if let Some(inner) = map.next_value::<Option<InnerDelta>>()? {
-                                inner.put(&mut choice);
-                            }
-                        }
-                        _ => {
-                            if let Some(value) = map.next_value::<Option<Box<RawValue>>>()? {
-                                choice.beside.push(key, value);
-                            }
-                        }
-                    }
-                }
-                choice.beside.settle();
-                // An empty finish reason is how some servers say "not yet".
-                if choice.finish_reason == Some(FinishReason::Other("".into())) {
-                    choice.finish_reason = None;
-                }
-                Ok(choice)
-            }
-        }
-        deserializer.deserialize_map(Fields)
-    }
-}
-
-#[derive(Default)]
-struct InnerDelta {
-    role: Option<Role>,
-    content: Option<Box<str>>,
-    reasoning: Option<Box<str>>,
-    refusal: Option<Box<str>>,
-    tool_calls: Vec<ToolCall>,
-    extra: Extra,
-}
-
-impl InnerDelta {
-    /// A list of parts: a text if all of them are, else kept as it is.
-    fn parts(&mut self, parts: Vec<Part>) {
-        if parts.iter().all(|part| &*part.kind == "text") {
-            let texts = parts.iter().filter_map(|part| part.text.as_deref());
-            self.content = Some(texts.collect::<String>().into());
-        } else if let Ok(parts) = serde_json::value::to_raw_value(&parts) {
-            self.extra.push("content", parts);
-        }
-    }
-
-    fn put(self, choice: &mut ChoiceDelta) {
-        choice.role = self.role;
-        choice.content = self.content;
-        choice.reasoning = self.reasoning;
-        choice.refusal = self.refusal;
-        choice.tool_calls = self.tool_calls;
-        choice.extra = self.extra;
-    }
-}
-
-impl<'de> Deserialize<'de> for InnerDelta {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields;
-        impl<'de> Visitor<'de> for Fields {
-            type Value = InnerDelta;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a delta")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<InnerDelta, A::Error> {
-                let mut delta = InnerDelta::default();
-                while let Some(Key(key)) = map.next_key()? {
-                    match &*key {
-                        "role" => delta.role = map.next_value()?,
-                        "content" => match map.next_value::<Option<Content>>()? {
-                            Some(Content::Text(text)) => delta.content = Some(text),
-                            Some(Content::Parts(parts)) => delta.parts(parts),
-                            None => {}
-                        },
-                        "reasoning_content" | "reasoning" => {
-                            if let Some(text) = map.next_value()? {
-                                delta.reasoning = Some(text);
-                            }
-                        }
-                        "refusal" => delta.refusal = map.next_value()?,
-                        "tool_calls" => {
-                            delta.tool_calls = map
-                                .next_value::<Option<Vec<ToolCall>>>()?
-                                .unwrap_or_default();
-                        }
-                        _ => {
-                            // What is null says nothing and survives on the wire.
-                            if let Some(value) = map.next_value::<Option<Box<RawValue>>>()? {
-                                delta.extra.push(key, value);
-                            }
-                        }
-                    }
-                }
-                delta.extra.settle();
-                Ok(delta)
-            }
-        }
-        deserializer.deserialize_map(Fields)
-    }
-}
-
-impl Serialize for Chunk {
-    /// Writes an OpenAI chunk. Members that came on an OpenAI wire and have no field survive.
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let members: Extra = self
-            .openai_wire()
-            .and_then(|json| serde_json::from_slice(json).ok())
-            .unwrap_or_default();
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("id", self.delta.id.as_deref().unwrap_or_default())?;
-        map.serialize_entry("object", "chat.completion.chunk")?;
-        map.serialize_entry("created", &self.delta.created.unwrap_or(0))?;
-        map.serialize_entry("model", self.delta.model.as_deref().unwrap_or_default())?;
-        map.serialize_entry("choices", &self.delta.choices[..])?;
-        if let Some(usage) = &self.delta.usage {
-            // Unchanged, it goes out with all that the provider put there.
-            match members.get("usage") {
-                Some(raw) if members.read("usage") == Some(*usage) => {
-                    map.serialize_entry("usage", raw)?;
-                }
-                _ => map.serialize_entry("usage", usage)?,
-            }
-        }
-        for (key, value) in members.iter() {
-            if !KNOWN.contains(&key) {
-                map.serialize_entry(key, value)?;
-            }
-        }
-        map.end()
-    }
-}
-
-/// The members of a chunk that have fields.
-pub(super) const KNOWN: [&str; 6] = ["id", "object", "created", "model", "choices", "usage"];
-
-impl Serialize for ChoiceDelta {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        struct Inner<'a>(&'a ChoiceDelta);
-        impl Serialize for Inner<'_> {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                let choice = self.0;
-                let mut map = serializer.serialize_map(None)?;
-                if let Some(role) = &choice.role {
-                    map.serialize_entry("role", role)?;
-                }
-                if let Some(content) = &choice.content {
-                    map.serialize_entry("content", content)?;
-                }
-                if let Some(reasoning) = &choice.reasoning {
-                    map.serialize_entry("reasoning_content", reasoning)?;
-                }
-                if let Some(refusal) = &choice.refusal {
-                    map.serialize_entry("refusal", refusal)?;
-                }
-                if !choice.tool_calls.is_empty() {
-                    map.serialize_entry("tool_calls", &choice.tool_calls)?;
-                }
-                choice.extra.write(&mut map)?;
-                map.end()
-            }
-        }
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("index", &self.index)?;
-        map.serialize_entry("delta", &Inner(self))?;
-        if let Some(logprobs) = &self.logprobs {
-            map.serialize_entry("logprobs", logprobs)?;
-        }
-        map.serialize_entry("finish_reason", &self.finish_reason)?;
-        self.beside.write(&mut map)?;
-        map.end()
     }
 }
