@@ -57,8 +57,8 @@ impl Bucket {
         self.deposits.load(Relaxed)
     }
 
-    /// Withdraws one retry in the window of this number; false if there is none.
-    pub(crate) fn withdraw(&self, window: u32) -> bool {
+    /// Withdraws one retry in the window of this number; `None` if there is none.
+    pub(crate) fn withdraw(&self, window: u32) -> Option<Withdrawal> {
         self.roll(window);
         let mut spent = self.spent.load(Acquire);
         loop {
@@ -73,19 +73,30 @@ impl Bucket {
                 .compare_exchange_weak(spent, from + RETRY, AcqRel, Acquire)
             {
                 Ok(_) => {
-                    self.window.fetch_add(1, AcqRel);
-                    return true;
+                    let window = number(self.window.fetch_add(1, AcqRel));
+                    let borrowed = false;
+                    return Some(Withdrawal { window, borrowed });
                 }
                 Err(now) => spent = now,
             }
         }
     }
 
-    /// Gives back a retry that was withdrawn and not made.
-    pub(crate) fn refund(&self) {
-        let _ = self
-            .spent
-            .fetch_update(AcqRel, Acquire, |spent| Some(spent.saturating_sub(RETRY)));
+    /// Gives back a retry that was withdrawn and not made: its place among those of its window, if
+    /// that is still current, and what it cost. What was borrowed in an earlier window is not owed
+    /// any more.
+    pub(crate) fn refund(&self, withdrawal: Withdrawal) {
+        let is_current = self
+            .window
+            .fetch_update(AcqRel, Acquire, |window| {
+                (number(window) == withdrawal.window && passed(window) > 0).then(|| window - 1)
+            })
+            .is_ok();
+        if is_current || !withdrawal.borrowed {
+            let _ = self
+                .spent
+                .fetch_update(AcqRel, Acquire, |spent| Some(spent.saturating_sub(RETRY)));
+        }
     }
 
     /// How much could be withdrawn now without the reserve, in parts of [`RETRY`].
@@ -100,13 +111,11 @@ impl Bucket {
 
     /// Begins the window if it is a new one; whoever begins it forgives what is owed.
     fn roll(&self, window: u32) {
-        let seen = self.window.load(Acquire);
-        if number(seen) < window
-            && self
-                .window
-                .compare_exchange(seen, begin(window), AcqRel, Acquire)
-                .is_ok()
-        {
+        // A retry that comes or goes meanwhile must not keep it in the old one.
+        let began = self.window.fetch_update(AcqRel, Acquire, |seen| {
+            (number(seen) < window).then(|| begin(window))
+        });
+        if began.is_ok() {
             let earned = self.earned();
             let _ = self
                 .spent
@@ -115,15 +124,22 @@ impl Bucket {
     }
 
     /// Takes a retry from the reserve.
-    fn borrow(&self) -> bool {
+    fn borrow(&self) -> Option<Withdrawal> {
         let took = self.window.fetch_update(AcqRel, Acquire, |window| {
             (passed(window) < self.reserve).then(|| window + 1)
         });
-        if took.is_ok() {
-            self.spent.fetch_add(RETRY, AcqRel);
-        }
-        took.is_ok()
+        let window = number(took.ok()?);
+        self.spent.fetch_add(RETRY, AcqRel);
+        let borrowed = true;
+        Some(Withdrawal { window, borrowed })
     }
+}
+
+/// Where a retry was taken from, to give it back there if it is not made.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Withdrawal {
+    window: u32,
+    borrowed: bool,
 }
 
 /// The number of the window is the upper half.
@@ -178,7 +194,7 @@ mod model {
         };
         race(
             make,
-            |bucket| bucket.withdraw(0),
+            |bucket| bucket.withdraw(0).is_some(),
             |bucket, retries| {
                 assert_eq!(retries, 2);
                 assert_eq!(bucket.balance(), 0);
@@ -190,7 +206,7 @@ mod model {
     fn requests_that_come_meanwhile_earn_for_themselves() {
         let work = |bucket: &Bucket| {
             bucket.deposit();
-            bucket.withdraw(0)
+            bucket.withdraw(0).is_some()
         };
         race(
             || Bucket::new(RETRY / 2, 10 * RETRY, 0),
@@ -203,7 +219,7 @@ mod model {
     fn the_reserve_of_a_new_window_is_given_out_once() {
         race(
             || Bucket::new(0, 0, 1),
-            |bucket| bucket.withdraw(1),
+            |bucket| bucket.withdraw(1).is_some(),
             |_, retries| assert_eq!(retries, 1),
         );
     }
@@ -215,13 +231,56 @@ mod model {
             bucket.deposit();
             bucket
         };
-        let work = |bucket: &Bucket| {
-            let got = bucket.withdraw(0);
-            if got {
-                bucket.refund();
-            }
-            got
+        race(make, leave, |bucket, _| assert_eq!(bucket.balance(), RETRY));
+    }
+
+    #[test]
+    fn a_refund_of_the_reserve_loses_nothing() {
+        race(
+            || Bucket::new(0, 0, 1),
+            leave,
+            |bucket, _| {
+                assert!(bucket.withdraw(0).is_some(), "its place is free again");
+                assert!(bucket.withdraw(0).is_none(), "and is one");
+            },
+        );
+    }
+
+    /// Nobody gets more than one while another one gives back, and the next window has its own.
+    #[test]
+    fn a_refund_adds_nothing_to_the_next_window() {
+        let make = || {
+            let bucket = Bucket::new(0, 0, 1);
+            let borrowed = bucket.withdraw(0).expect("the reserve");
+            (bucket, borrowed)
         };
-        race(make, work, |bucket, _| assert_eq!(bucket.balance(), RETRY));
+        let mut model = Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(move || {
+            let (bucket, borrowed) = make();
+            let bucket = Arc::new(bucket);
+            let gives = {
+                let bucket = bucket.clone();
+                thread::spawn(move || bucket.refund(borrowed))
+            };
+            let asks = {
+                let bucket = bucket.clone();
+                thread::spawn(move || u32::from(bucket.withdraw(1).is_some()))
+            };
+            let mut retries = u32::from(bucket.withdraw(1).is_some());
+            gives.join().expect("no panic");
+            retries += asks.join().expect("no panic");
+            retries += u32::from(bucket.withdraw(1).is_some());
+            assert_eq!(retries, 1);
+        });
+    }
+
+    /// Withdraws a retry and does not make it.
+    fn leave(bucket: &Bucket) -> bool {
+        let withdrawn = bucket.withdraw(0);
+        if let Some(withdrawal) = withdrawn {
+            bucket.refund(withdrawal);
+        }
+        withdrawn.is_some()
     }
 }

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
-    bucket::{Bucket, RETRY},
+    bucket::{Bucket, RETRY, Withdrawal},
     error::ConfigError,
 };
 
@@ -66,17 +66,19 @@ impl RetryBudget {
         shared.map_or(0, |shared| shared.bucket.deposits())
     }
 
-    pub(crate) fn withdraw(&self, now: Instant) -> bool {
-        self.shared.as_ref().is_none_or(|shared| {
-            let age = now.saturating_duration_since(shared.epoch);
-            let window = u32::try_from(age.as_secs() / WINDOW.as_secs()).unwrap_or(u32::MAX);
-            shared.bucket.withdraw(window)
-        })
+    /// Withdraws a retry, if there is one; it is to be made, or given back.
+    pub(crate) fn withdraw(&self, now: Instant) -> Option<Withdrawal> {
+        let Some(shared) = &self.shared else {
+            return Some(Withdrawal::default());
+        };
+        let age = now.saturating_duration_since(shared.epoch);
+        let window = u32::try_from(age.as_secs() / WINDOW.as_secs()).unwrap_or(u32::MAX);
+        shared.bucket.withdraw(window)
     }
 
-    pub(crate) fn refund(&self) {
+    pub(crate) fn refund(&self, withdrawal: Withdrawal) {
         if let Some(shared) = &self.shared {
-            shared.bucket.refund();
+            shared.bucket.refund(withdrawal);
         }
     }
 }
@@ -165,7 +167,9 @@ mod tests {
     use super::*;
 
     fn withdrawn(budget: &RetryBudget, at: Instant, most: usize) -> usize {
-        (0..most).take_while(|_| budget.withdraw(at)).count()
+        (0..most)
+            .take_while(|_| budget.withdraw(at).is_some())
+            .count()
     }
 
     fn without_reserve(ratio: f64) -> RetryBudget {
@@ -222,10 +226,41 @@ mod tests {
     fn what_was_not_made_is_given_back() {
         let budget = without_reserve(1.0);
         budget.deposit();
-        assert!(budget.withdraw(Instant::now()));
-        assert!(!budget.withdraw(Instant::now()));
-        budget.refund();
-        assert!(budget.withdraw(Instant::now()));
+        let earned = budget.withdraw(Instant::now()).expect("one was earned");
+        assert!(budget.withdraw(Instant::now()).is_none());
+        budget.refund(earned);
+        assert!(budget.withdraw(Instant::now()).is_some());
+    }
+
+    #[test]
+    fn what_was_borrowed_is_given_back_to_its_window_alone() {
+        let builder = RetryBudget::builder().ratio(1.0).reserve(1);
+        let budget = builder.build().expect("sensible");
+        let start = Instant::now();
+        let borrowed = budget.withdraw(start).expect("the reserve");
+        assert!(budget.withdraw(start).is_none());
+        budget.refund(borrowed);
+        let borrowed = budget.withdraw(start).expect("it was given back");
+
+        // What was owed in the last window is forgiven, not earned.
+        let next = start + WINDOW;
+        assert_eq!(withdrawn(&budget, next, 100), 1);
+        budget.refund(borrowed);
+        budget.deposit();
+        assert_eq!(withdrawn(&budget, next, 100), 0, "it pays what is owed");
+        budget.deposit();
+        assert_eq!(withdrawn(&budget, next, 100), 1);
+    }
+
+    #[test]
+    fn what_was_earned_is_given_back_in_a_later_window_too() {
+        let budget = without_reserve(1.0);
+        budget.deposit();
+        let start = Instant::now();
+        let earned = budget.withdraw(start).expect("it was earned");
+        assert_eq!(withdrawn(&budget, start + WINDOW, 100), 0);
+        budget.refund(earned);
+        assert_eq!(withdrawn(&budget, start + WINDOW, 100), 1);
     }
 
     #[test]
@@ -251,7 +286,7 @@ mod tests {
             for step in steps {
                 match step {
                     0 => { requests += 1; budget.deposit(); }
-                    1 | 2 => retries += u32::from(budget.withdraw(at)),
+                    1 | 2 => retries += u32::from(budget.withdraw(at).is_some()),
                     _ => { at += WINDOW; windows += 1; }
                 }
             }

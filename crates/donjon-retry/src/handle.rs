@@ -12,7 +12,7 @@ use std::{
 use donjon_core::{ErrorKind, Events, Figure, Snapshot};
 use tokio::time::Instant;
 
-use crate::{budget::RetryBudget, policy::GiveUp, rate::RateControl};
+use crate::{bucket::Withdrawal, budget::RetryBudget, policy::GiveUp, rate::RateControl};
 
 /// Reads and controls the state that all clones and services of one [`RetryLayer`] share.
 ///
@@ -267,7 +267,7 @@ impl fmt::Debug for State {
 /// and its turn at the rate control. A call that is dropped meanwhile gives all of it back.
 pub(crate) struct Parked {
     state: Arc<State>,
-    withdrawn: Option<ErrorKind>,
+    withdrawn: Option<(ErrorKind, Withdrawal)>,
     turn: bool,
 }
 
@@ -288,17 +288,15 @@ impl Parked {
 
     /// Withdraws a retry after an error of `kind` from the budget.
     pub(crate) fn withdraw(&mut self, kind: ErrorKind, now: Instant) -> Result<(), GiveUp> {
-        if !self.state.budget.withdraw(now) {
-            return Err(GiveUp::Budget);
-        }
-        self.withdrawn = Some(kind);
+        let withdrawal = self.state.budget.withdraw(now).ok_or(GiveUp::Budget)?;
+        self.withdrawn = Some((kind, withdrawal));
         Ok(())
     }
 
     /// The wait is over and the attempt is made.
     pub(crate) fn leave(mut self) {
         self.turn = false;
-        if let Some(kind) = self.withdrawn.take()
+        if let Some((kind, _)) = self.withdrawn.take()
             && let Some(at) = slot(ErrorKind::ALL, kind)
         {
             self.state.retries[at].fetch_add(1, Relaxed);
@@ -309,8 +307,8 @@ impl Parked {
 impl Drop for Parked {
     fn drop(&mut self) {
         self.state.parked.fetch_sub(1, Relaxed);
-        if self.withdrawn.is_some() {
-            self.state.budget.refund();
+        if let Some((_, withdrawal)) = self.withdrawn {
+            self.state.budget.refund(withdrawal);
         }
         if self.turn
             && let Some(rate) = &self.state.rate

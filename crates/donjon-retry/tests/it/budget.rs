@@ -63,3 +63,20 @@ async fn who_leaves_while_waiting_gives_the_retry_and_the_place_back() {
     assert_eq!((handle.parked(), handle.retries()), (0, 0));
     assert!((handle.budget().balance() - 1.0).abs() < 1e-9);
 }
+
+/// Nobody made a retry, so the reserve is whole, however many left while waiting for one.
+#[tokio::test(start_paused = true)]
+async fn who_leaves_while_waiting_gives_the_reserve_back() {
+    let model = failing(ErrorKind::ServerError);
+    let budget = RetryBudget::builder().ratio(0.0).reserve(10).build();
+    let layer = plain().budget(budget.expect("sensible")).build();
+    let layer = layer.expect("sensible");
+    let (service, handle) = (layer.layer(model), layer.handle());
+    for _ in 0..10 {
+        let waits = tokio::time::timeout(SECOND / 100, fails(&service, request()));
+        assert!(waits.await.is_err());
+    }
+    assert_eq!((handle.retries(), handle.gave_up(GiveUp::Budget)), (0, 0));
+    fails(&service, request()).await;
+    assert_eq!((handle.retries(), handle.gave_up(GiveUp::Budget)), (2, 0));
+}
