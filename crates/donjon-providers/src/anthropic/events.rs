@@ -146,25 +146,35 @@ impl EventWriter {
         let Ok(Kind { kind, index }) = serde_json::from_slice(json) else {
             return false;
         };
+        // Events that made no sense were skipped on the way here, and what they began or ended is
+        // missing. Nothing changes before it is sure that this one is passed on.
         match &*kind {
-            "message_start" => {
-                if self.started {
-                    // After a failover there may be a second one; a client wants exactly one.
-                    return true;
-                }
-                self.started = true;
-            }
+            // After a failover there may be a second one; a client wants exactly one.
+            "message_start" if self.started => return true,
+            "message_start" => self.started = true,
+            _ if !self.started => return false,
             "content_block_start" => {
+                // Clients count blocks and find them by their place.
+                if index != self.next_index {
+                    return false;
+                }
+                self.close(out);
                 self.open = Some((Block::Passed, index));
                 self.next_index = index.saturating_add(1);
             }
-            "content_block_stop" => self.open = None,
-            "message_delta" => self.told_end = true,
+            "content_block_delta" if self.open != Some((Block::Passed, index)) => return false,
+            "content_block_stop" => {
+                if self.open != Some((Block::Passed, index)) {
+                    return true;
+                }
+                self.open = None;
+            }
+            "message_delta" => {
+                self.close(out);
+                self.told_end = true;
+            }
             "message_stop" => return true,
             _ => {}
-        }
-        if !self.started {
-            return false;
         }
         write_event(out, &kind, json);
         true
