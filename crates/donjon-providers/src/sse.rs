@@ -4,14 +4,10 @@ use std::{
     error::Error,
     fmt,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
     task::{self, Poll, ready},
 };
 
-use bytes::{Buf, BufMut, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use donjon_core::BoxError;
 use futures_core::Stream;
 use http_body::Body;
@@ -22,7 +18,8 @@ pin_project! {
     /// The data of the events in a body, one text an event. Blocks without data are skipped.
     ///
     /// A last event that the end of the body leaves without its blank line counts: half an event is
-    /// never valid JSON, so nothing cut is taken for whole.
+    /// never valid JSON, so nothing cut is taken for whole. What is not UTF-8 is replaced (U+FFFD), as
+    /// the standard has it, so that it spoils no more than its own event.
     pub struct EventData<B>
     where
         B: Body,
@@ -30,8 +27,6 @@ pin_project! {
     {
         #[pin]
         events: SseByteStream<Frames<B>>,
-        // Bytes read since the last event.
-        unfinished: Arc<AtomicUsize>,
     }
 }
 
@@ -43,7 +38,7 @@ pub enum EventError {
     Body(BoxError),
     /// One event is larger than the bound, in bytes.
     TooLarge(usize),
-    /// What came is no stream of events: it is not UTF-8.
+    /// What came is no stream of events.
     Invalid(BoxError),
 }
 
@@ -54,15 +49,14 @@ where
 {
     /// Reads events of at most about `max_event` bytes from `body`.
     pub fn new(body: B, max_event: usize) -> Self {
-        let unfinished = Arc::new(AtomicUsize::new(0));
         Self {
             events: SseByteStream::new(Frames {
                 body,
                 ended: false,
                 max_event,
-                unfinished: unfinished.clone(),
+                unfinished: Unfinished::default(),
+                held: Vec::new(),
             }),
-            unfinished,
         }
     }
 }
@@ -91,7 +85,6 @@ where
                     return Poll::Ready(Some(Err(EventError::Invalid(other.into()))));
                 }
             };
-            this.unfinished.store(0, Relaxed);
             if let Some(data) = event.data {
                 return Poll::Ready(Some(Ok(data)));
             }
@@ -129,13 +122,15 @@ impl Error for EventError {
 }
 
 pin_project! {
-    /// The data frames of a body, and a blank line at its end.
+    /// The data frames of a body as UTF-8, and a blank line at its end.
     struct Frames<B> {
         #[pin]
         body: B,
         ended: bool,
         max_event: usize,
-        unfinished: Arc<AtomicUsize>,
+        unfinished: Unfinished,
+        // The beginning of a character that the last frame cut.
+        held: Vec<u8>,
     }
 }
 
@@ -152,16 +147,21 @@ where
             return Poll::Ready(None);
         }
         // What one frame holds is there already; the bound is on what is gathered from several.
-        if this.unfinished.load(Relaxed) > *this.max_event {
+        if this.unfinished.bytes > *this.max_event {
             *this.ended = true;
             return Poll::Ready(Some(Err(EventError::TooLarge(*this.max_event))));
         }
         loop {
             match ready!(this.body.as_mut().poll_frame(cx)) {
                 Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        this.unfinished.fetch_add(data.remaining(), Relaxed);
-                        return Poll::Ready(Some(Ok(Piece::Data(data))));
+                    let Ok(data) = frame.into_data() else {
+                        continue;
+                    };
+                    let piece = utf8(data, this.held);
+                    if piece.has_remaining() {
+                        // A piece is in one part: `utf8` sees to it.
+                        this.unfinished.read(piece.chunk());
+                        return Poll::Ready(Some(Ok(piece)));
                     }
                 }
                 Some(Err(error)) => {
@@ -170,15 +170,97 @@ where
                 }
                 None => {
                     *this.ended = true;
-                    return Poll::Ready(Some(Ok(Piece::End(b"\n\n"))));
+                    let end = if this.held.is_empty() {
+                        "\n\n"
+                    } else {
+                        "\u{fffd}\n\n"
+                    };
+                    return Poll::Ready(Some(Ok(Piece::End(end.as_bytes()))));
                 }
             }
         }
     }
 }
 
+/// What was read of an event that has not ended. Comments are not kept, and do not count.
+struct Unfinished {
+    bytes: usize,
+    comment: bool,
+    last: u8,
+}
+
+impl Default for Unfinished {
+    fn default() -> Self {
+        Self {
+            bytes: 0,
+            comment: false,
+            last: b'\n',
+        }
+    }
+}
+
+impl Unfinished {
+    fn read(&mut self, text: &[u8]) {
+        // A frame mostly ends where an event does.
+        if text.ends_with(b"\n\n") {
+            *self = Self::default();
+            return;
+        }
+        for &byte in text {
+            let line_end = matches!(byte, b'\n' | b'\r');
+            let second_half = self.last == b'\r' && byte == b'\n';
+            if matches!(self.last, b'\n' | b'\r') && !second_half {
+                self.comment = byte == b':';
+                if line_end {
+                    self.bytes = 0;
+                }
+            }
+            if !self.comment {
+                self.bytes += 1;
+            }
+            self.last = byte;
+        }
+    }
+}
+
+/// What `held` and `data` say, in one part and as UTF-8; a character that is cut at the end is held
+/// for the next time.
+fn utf8<D: Buf>(mut data: D, held: &mut Vec<u8>) -> Piece<D> {
+    let in_one_part = data.chunk().len() == data.remaining();
+    if held.is_empty() && in_one_part && std::str::from_utf8(data.chunk()).is_ok() {
+        return Piece::Data(data);
+    }
+    let mut bytes = std::mem::take(held);
+    bytes.reserve(data.remaining());
+    while data.has_remaining() {
+        let part = data.chunk();
+        bytes.extend_from_slice(part);
+        let read = part.len();
+        data.advance(read);
+    }
+    let mut text = String::with_capacity(bytes.len());
+    let mut parts = bytes.utf8_chunks().peekable();
+    while let Some(part) = parts.next() {
+        text.push_str(part.valid());
+        let is_cut = |invalid| match std::str::from_utf8(invalid) {
+            Ok(_) => false,
+            Err(error) => error.error_len().is_none(),
+        };
+        if part.invalid().is_empty() {
+            continue;
+        }
+        if parts.peek().is_none() && is_cut(part.invalid()) {
+            held.extend_from_slice(part.invalid());
+        } else {
+            text.push(char::REPLACEMENT_CHARACTER);
+        }
+    }
+    Piece::Text(text.into())
+}
+
 enum Piece<D> {
     Data(D),
+    Text(Bytes),
     End(&'static [u8]),
 }
 
@@ -186,6 +268,7 @@ impl<D: Buf> Buf for Piece<D> {
     fn remaining(&self) -> usize {
         match self {
             Self::Data(data) => data.remaining(),
+            Self::Text(text) => text.remaining(),
             Self::End(end) => end.remaining(),
         }
     }
@@ -193,6 +276,7 @@ impl<D: Buf> Buf for Piece<D> {
     fn chunk(&self) -> &[u8] {
         match self {
             Self::Data(data) => data.chunk(),
+            Self::Text(text) => text.chunk(),
             Self::End(end) => end,
         }
     }
@@ -200,6 +284,7 @@ impl<D: Buf> Buf for Piece<D> {
     fn advance(&mut self, count: usize) {
         match self {
             Self::Data(data) => data.advance(count),
+            Self::Text(text) => text.advance(count),
             Self::End(end) => end.advance(count),
         }
     }

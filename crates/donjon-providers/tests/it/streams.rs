@@ -1,6 +1,6 @@
 //! Streams through the service: how they end, and how they fail.
 
-use std::{error::Error, io, num::NonZeroUsize, time::Duration};
+use std::{io, num::NonZeroUsize, time::Duration};
 
 use bytes::Bytes;
 use donjon_core::{ErrorKind, FinishReason, Snapshot};
@@ -190,14 +190,73 @@ async fn an_event_has_a_bound() {
 }
 
 #[tokio::test]
-async fn what_is_not_utf8_ends_a_stream() {
-    let http = http(|| events(&b"data: {\"x\":\"\xff\"}\n\n"[..], End::Open));
-    let response = call(openai(), http, ask().streamed())
-        .await
-        .expect("a stream");
-    let error = items(response).await.remove(0).expect_err("an error");
-    assert_eq!(error.kind(), ErrorKind::InvalidResponse);
-    assert!(error.source().is_some());
+async fn what_is_not_utf8_spoils_only_its_own_event() {
+    let said = async |parts: Vec<Bytes>| {
+        let http = self::http(move || {
+            let mut response = events("", End::Whole);
+            *response.body_mut() = self::packets(parts.clone(), End::Whole);
+            response
+        });
+        let response = call(openai(), http, ask().streamed()).await;
+        let items = items(response.expect("a stream")).await;
+        let chunks = items.into_iter().map(|item| item.expect("a chunk"));
+        let text = |chunk: donjon_core::Chunk| chunk.choices[0].content.clone();
+        chunks
+            .filter_map(text)
+            .map(String::from)
+            .collect::<String>()
+    };
+    let event = |text: &[u8]| -> Bytes {
+        let before = &b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\""[..];
+        [before, text, b"\"}}]}\n\n"].concat().into()
+    };
+    let (words, finish) = (
+        Bytes::from_static(WORDS.as_bytes()),
+        Bytes::from_static(FINISH.as_bytes()),
+    );
+    let outside = Bytes::from_static(b"data: \xff\n\n");
+    let spoilt = vec![
+        event(b"a\xffb"),
+        outside,
+        event(b"\xe2\x82"),
+        words,
+        finish.clone(),
+    ];
+    assert_eq!(said(spoilt).await, "a\u{fffd}b\u{fffd}hi");
+    // A character that is cut by the network is none that is wrong.
+    let euro = event("\u{20ac}\u{1f3f0}".as_bytes());
+    let bytes = (0..euro.len()).map(|at| euro.slice(at..=at));
+    assert_eq!(
+        said(bytes.chain([finish]).collect()).await,
+        "\u{20ac}\u{1f3f0}"
+    );
+}
+
+#[tokio::test]
+async fn comments_do_not_count_as_part_of_an_event() {
+    let bounded = async |packets: Vec<&'static str>| {
+        let http = self::http(move || {
+            let packets = packets
+                .iter()
+                .map(|packet| Bytes::from_static(packet.as_bytes()));
+            let mut response = events("", End::Whole);
+            *response.body_mut() = self::packets(packets.collect(), End::Whole);
+            response
+        });
+        let provider = Provider::new(openai(), http)
+            .with_max_event(NonZeroUsize::new(1024).expect("not zero"));
+        items(provider.oneshot(ask().streamed()).await.expect("a stream")).await
+    };
+    for comment in [": OPENROUTER PROCESSING\n\n", ": ping\n", ": ping\r\n", ":"] {
+        let mut packets = vec![comment; 2000];
+        packets.push("\n");
+        packets.extend([WORDS, FINISH]);
+        let items = bounded(packets).await;
+        assert!(items.iter().all(Result::is_ok), "{comment:?} {items:?}");
+    }
+    // Nor do they make room for more of an event.
+    let items = bounded(["data: xxxxxxxx\n", ": ping\n"].repeat(200)).await;
+    assert!(items[0].is_err());
 }
 
 #[tokio::test]
