@@ -1,12 +1,12 @@
 //! How much load retries add.
 
-use donjon_core::ErrorKind;
+use donjon_core::{AttemptCause, ErrorKind};
 use donjon_retry::{Backoff, GiveUp, RetryBudget, RetryLayer};
 use donjon_testkit::ScriptedLlm;
 use tokio::task::JoinSet;
 use tower::Layer;
 
-use crate::{SECOND, failing, fails, plain, request};
+use crate::{SECOND, failing, fails, plain, request, send};
 
 /// R4: with every call failing, steady traffic is at most 1.2 times what comes in.
 #[tokio::test(start_paused = true)]
@@ -79,4 +79,36 @@ async fn who_leaves_while_waiting_gives_the_reserve_back() {
     assert_eq!((handle.retries(), handle.gave_up(GiveUp::Budget)), (0, 0));
     fails(&service, request()).await;
     assert_eq!((handle.retries(), handle.gave_up(GiveUp::Budget)), (2, 0));
+}
+
+/// Whoever drives the call opens an attempt for a group of targets and one under it for the target;
+/// the first target of the first group pays, and no other one does.
+#[tokio::test(start_paused = true)]
+async fn a_call_pays_once_however_deep_its_targets_are() {
+    use AttemptCause::{Failover, First, Hedge, Resume, Retry};
+    for (causes, pays) in [
+        (&[][..], true),
+        (&[First], true),
+        (&[First, First], true),
+        (&[First, First, First], true),
+        (&[First, Failover], false),
+        (&[First, Hedge], false),
+        (&[First, Retry], false),
+        (&[First, Resume], false),
+        (&[First, Failover, First], false),
+        (&[First, First, Failover, First], false),
+    ] {
+        let budget = RetryBudget::builder().ratio(1.0).reserve(0).build();
+        let layer = plain().budget(budget.expect("sensible")).build();
+        let layer = layer.expect("sensible");
+        let mut call = request();
+        for cause in causes {
+            call.call.open_attempt(*cause);
+        }
+        let service = layer.layer(ScriptedLlm::new("ok"));
+        send(&service, call).await.expect("answered");
+        let paid = layer.handle().budget().balance() > 0.5;
+        assert_eq!(paid, pays, "{causes:?}");
+        assert_eq!(layer.handle().calls(), 1);
+    }
 }
