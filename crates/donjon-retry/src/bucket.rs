@@ -52,11 +52,6 @@ impl Bucket {
         self.deposits.fetch_add(1, Relaxed);
     }
 
-    /// How many requests came.
-    pub(crate) fn deposits(&self) -> u64 {
-        self.deposits.load(Relaxed)
-    }
-
     /// Withdraws one retry in the window of this number; `None` if there is none.
     pub(crate) fn withdraw(&self, window: u32) -> Option<Withdrawal> {
         self.roll(window);
@@ -106,7 +101,7 @@ impl Bucket {
     }
 
     fn earned(&self) -> u64 {
-        self.deposits().saturating_mul(self.share)
+        self.deposits.load(Relaxed).saturating_mul(self.share)
     }
 
     /// Begins the window if it is a new one; whoever begins it forgives what is owed.

@@ -61,11 +61,6 @@ impl RetryBudget {
         }
     }
 
-    pub(crate) fn deposits(&self) -> u64 {
-        let shared = self.shared.as_ref();
-        shared.map_or(0, |shared| shared.bucket.deposits())
-    }
-
     /// Withdraws a retry, if there is one; it is to be made, or given back.
     pub(crate) fn withdraw(&self, now: Instant) -> Option<Withdrawal> {
         let Some(shared) = &self.shared else {

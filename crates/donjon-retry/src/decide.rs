@@ -88,12 +88,13 @@ impl<C: Classify> Shared<C> {
         if length.is_zero() {
             return Ok(None);
         }
+        self.state.withhold();
         let allowed = Allowance::of(call)
             .check(length)
             .and_then(|_| self.state.park(self.policy.max_parked));
         match allowed {
             Ok(mut parked) => {
-                parked.keep_turn();
+                parked.wait_for_first();
                 Ok(Some(Wait { parked, length }))
             }
             Err(reason) => {

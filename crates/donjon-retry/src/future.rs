@@ -76,8 +76,9 @@ where
         if let Some(total) = shared.policy.total_attempts {
             ledger.limit_attempts(total);
         }
-        shared.state.begin(first);
+        // What is held back is known before the call counts, so that the attempts never get fewer.
         let held = shared.before_first(&request.call);
+        shared.state.begin(first);
         if !matches!(held, Ok(None)) {
             return Self::held_back(service, shared, request, held);
         }

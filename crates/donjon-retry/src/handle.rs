@@ -70,13 +70,15 @@ impl RetryHandle {
 
     /// How many calls were made.
     pub fn calls(&self) -> u64 {
-        match &self.state.calls {
-            Some(calls) => calls.load(Relaxed),
-            None => {
-                let further = self.state.further_targets.load(Relaxed);
-                self.state.budget.deposits() + further
-            }
-        }
+        self.state.calls.load(Relaxed)
+    }
+
+    /// How many attempts were made: the first of each call, unless the adaptive mode refused it or
+    /// holds it back, and the retries.
+    pub fn attempts(&self) -> u64 {
+        let withheld = self.state.withheld.load(Relaxed);
+        // Figures are read one after the other, while calls come and go.
+        (self.calls() + self.retries()).saturating_sub(withheld)
     }
 
     /// How many retries were made after errors of any kind.
@@ -126,7 +128,7 @@ impl Snapshot for RetryHandle {
         let parked = self.parked() as f64;
         let mut figures = vec![
             Figure::counter("calls", self.calls()),
-            Figure::counter("attempts", self.calls() + self.retries()),
+            Figure::counter("attempts", self.attempts()),
             Figure::counter("recovered", self.recovered()),
             Figure::gauge("parked", parked),
         ];
@@ -168,10 +170,10 @@ pub(crate) struct State {
     pub(crate) budget: RetryBudget,
     pub(crate) rate: Option<RateControl>,
     epoch: Instant,
-    /// `None` where every call is counted by a budget of our own.
-    calls: Option<AtomicU64>,
-    /// Calls of which another target paid into the budget.
-    further_targets: AtomicU64,
+    /// Others may pay into the budget, so what was paid into it does not say how many.
+    calls: AtomicU64,
+    /// Calls whose first attempt was refused, left, or is held back.
+    withheld: AtomicU64,
     recovered: AtomicU64,
     parked: AtomicUsize,
     disabled: AtomicBool,
@@ -183,11 +185,11 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn new(budget: Option<RetryBudget>, adaptive: bool) -> Self {
         Self {
-            calls: budget.is_some().then(AtomicU64::default),
+            calls: AtomicU64::new(0),
+            withheld: AtomicU64::new(0),
             budget: budget.unwrap_or_default(),
             rate: adaptive.then(RateControl::default),
             epoch: Instant::now(),
-            further_targets: AtomicU64::new(0),
             recovered: AtomicU64::new(0),
             parked: AtomicUsize::new(0),
             disabled: AtomicBool::new(false),
@@ -207,14 +209,15 @@ impl State {
     }
 
     pub(crate) fn begin(&self, pays: bool) {
-        if let Some(calls) = &self.calls {
-            calls.fetch_add(1, Relaxed);
-        }
+        self.calls.fetch_add(1, Relaxed);
         if pays {
             self.budget.deposit();
-        } else {
-            self.further_targets.fetch_add(1, Relaxed);
         }
+    }
+
+    /// The first attempt of a call is not made yet, if ever.
+    pub(crate) fn withhold(&self) {
+        self.withheld.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn recover(&self, attempts: u32) {
@@ -253,6 +256,7 @@ impl State {
             state: self.clone(),
             withdrawn: None,
             turn: false,
+            first: false,
         })
     }
 }
@@ -269,6 +273,7 @@ pub(crate) struct Parked {
     state: Arc<State>,
     withdrawn: Option<(ErrorKind, Withdrawal)>,
     turn: bool,
+    first: bool,
 }
 
 impl Parked {
@@ -281,9 +286,10 @@ impl Parked {
         rate.acquire(self.state.since_epoch(now))
     }
 
-    /// Keeps a turn that was taken already.
-    pub(crate) fn keep_turn(&mut self) {
+    /// Waits for the first attempt of a call, whose turn was taken already.
+    pub(crate) fn wait_for_first(&mut self) {
         self.turn = true;
+        self.first = true;
     }
 
     /// Withdraws a retry after an error of `kind` from the budget.
@@ -296,6 +302,9 @@ impl Parked {
     /// The wait is over and the attempt is made.
     pub(crate) fn leave(mut self) {
         self.turn = false;
+        if self.first {
+            self.state.withheld.fetch_sub(1, Relaxed);
+        }
         if let Some((kind, _)) = self.withdrawn.take()
             && let Some(at) = slot(ErrorKind::ALL, kind)
         {

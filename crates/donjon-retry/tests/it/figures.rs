@@ -3,6 +3,7 @@
 use donjon_core::{ErrorKind, Heard, Snapshot};
 use donjon_retry::{GiveUp, RetryEvent, RetryLayer};
 use donjon_testkit::ScriptedLlm;
+use tokio::task::JoinSet;
 use tower::Layer;
 
 use crate::{SECOND, failing, fails, limited, plain, request, send};
@@ -26,6 +27,7 @@ async fn it_counts_and_tells() {
         (handle.calls(), handle.retries(), handle.recovered()),
         (3, 2, 1)
     );
+    assert_eq!(handle.attempts(), 5);
     assert_eq!(handle.retries_after(ErrorKind::RateLimited), 1);
     assert_eq!(handle.gave_up(GiveUp::NotRetryable), 1);
     assert_eq!(handle.parked(), 0);
@@ -70,6 +72,62 @@ async fn it_counts_and_tells() {
     assert_eq!(value("attempts", ""), Some(5.0));
     assert_eq!(value("retries", "server_error"), Some(1.0));
     assert_eq!(value("gave_up", "not_retryable"), Some(1.0));
+}
+
+/// Each layer counts its own calls, also where its budget was handed to another one.
+#[tokio::test(start_paused = true)]
+async fn calls_are_those_of_the_layer_and_not_of_its_budget() {
+    let one = RetryLayer::default();
+    let budget = one.handle().budget().clone();
+    let other = plain().budget(budget).build().expect("sensible");
+    let model = ScriptedLlm::new("ok");
+    for layer in [&one, &other, &other] {
+        let answer = send(&layer.layer(model.clone()), request()).await;
+        answer.expect("answered");
+    }
+    assert_eq!((one.handle().calls(), other.handle().calls()), (1, 2));
+    assert_eq!((one.handle().attempts(), other.handle().attempts()), (1, 2));
+}
+
+/// What the adaptive mode refuses, or holds back until the caller leaves, was never an attempt.
+#[tokio::test(start_paused = true)]
+async fn first_attempts_that_were_not_made_do_not_count() {
+    let model = ScriptedLlm::new("ok");
+    let layer = plain().max_attempts(1).adaptive(true).build();
+    let layer = layer.expect("sensible");
+    let (service, handle) = (layer.layer(model.clone()), layer.handle());
+    for _ in 0..20 {
+        send(&service, request()).await.expect("answered");
+        tokio::time::sleep(SECOND / 10).await;
+    }
+    model.push(limited());
+    fails(&service, request()).await;
+    assert_eq!(handle.attempts(), model.count() as u64);
+
+    let mut held = JoinSet::new();
+    for _ in 0..10 {
+        let service = service.clone();
+        held.spawn(async move { send(&service, request()).await });
+    }
+    tokio::time::sleep(SECOND / 100).await;
+    let (calls, waiting) = (handle.calls(), handle.parked() as u64);
+    assert!(waiting > 2, "{waiting} are held back");
+    assert_eq!(handle.attempts(), calls - waiting, "not yet");
+    // A call without the time to wait is refused.
+    let hurry = request().with_timeout(SECOND / 100);
+    let refused = fails(&service, hurry).await;
+    assert_eq!(refused.kind(), ErrorKind::LimitedLocally);
+    assert_eq!(handle.attempts(), model.count() as u64);
+    // One that waited its time is an attempt; those that leave are not.
+    held.join_next()
+        .await
+        .expect("one of them")
+        .expect("no panic")
+        .expect("answered");
+    held.shutdown().await;
+    assert_eq!((handle.parked(), handle.calls()), (0, calls + 1));
+    assert_eq!(handle.attempts(), model.count() as u64);
+    assert!(handle.attempts() < handle.calls());
 }
 
 /// R8: more than so many do not wait.
