@@ -152,6 +152,10 @@ impl<C: Classify> RetryBuilder<C> {
     /// ones included, are held back to a rate that is cut at each such error and grows with each
     /// success. A first attempt whose turn would come later than deadline or patience allow is
     /// refused with [`ErrorKind::LimitedLocally`].
+    ///
+    /// One layer has one rate, whatever it is put around: around several targets, one that has too
+    /// much to do would hold the others back too. Build a layer for each target with this mode;
+    /// clones of one layer do not do, for they share the rate.
     pub fn adaptive(mut self, adaptive: bool) -> Self {
         self.adaptive = adaptive;
         self
