@@ -62,8 +62,11 @@ async fn generate(request: LlmRequest, loaded_at: Instant) -> Result<LlmResponse
         return Err(Fault::TooLong { most: 8 });
     }
     let longest = prompt.split_whitespace().max_by_key(|word| word.len());
-    let answer = ChatCompletion::text(request.model.clone(), longest.unwrap_or_default());
-    Ok(LlmResponse::complete(Head::new(request.model), answer))
+    let answer = ChatCompletion::text(request.model().clone(), longest.unwrap_or_default());
+    Ok(LlmResponse::complete(
+        Head::new(request.model().clone()),
+        answer,
+    ))
 }
 
 #[tokio::main]

@@ -126,10 +126,13 @@ fn answer(request: LlmRequest) -> LlmResponse {
         let texts = stream::repeat_with(move || Ok(text.clone())).take(chunks);
         let end = stream::iter([Ok(Chunk::finish(FinishReason::Stop))]);
         LlmResponse::stream(
-            Head::new(request.model),
+            Head::new(request.model().clone()),
             ResponseStream::new(1, texts.chain(end)),
         )
     } else {
-        LlmResponse::complete(Head::new(request.model), COMPLETION.with(Completion::clone))
+        LlmResponse::complete(
+            Head::new(request.model().clone()),
+            COMPLETION.with(Completion::clone),
+        )
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::vocab::LlmRequest;
+use crate::{ledger::AttemptRef, vocab::LlmRequest};
 
 /// What a stateful layer keeps apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -69,12 +69,13 @@ impl KeyBy {
             Self::Global => Key::Global,
             Self::Target => {
                 let attempt = request.call.attempt();
-                name(attempt.and_then(|a| a.target()))
+                let target = attempt.and_then(AttemptRef::target);
+                target.map_or(Key::Global, |name| Key::Name(name.to_arc()))
             }
-            Self::Model => Key::Name(request.model.clone()),
-            Self::Tenant => name(request.identity.tenant.as_ref()),
-            Self::Project => name(request.identity.project.as_ref()),
-            Self::User => match (&request.identity.tenant, &request.identity.user) {
+            Self::Model => Key::Name(request.model().clone()),
+            Self::Tenant => name(request.identity().tenant.as_ref()),
+            Self::Project => name(request.identity().project.as_ref()),
+            Self::User => match (&request.identity().tenant, &request.identity().user) {
                 (Some(tenant), Some(user)) => Key::Pair(tenant.clone(), user.clone()),
                 (None, Some(user)) => Key::Pair("".into(), user.clone()),
                 (None, None) => Key::Global,

@@ -34,8 +34,8 @@
 //! // A model that repeats what it is told.
 //! let parrot = service_fn(|request: LlmRequest| async move {
 //!     let said = request.as_chat().map(|chat| chat.messages[0].text().into_owned());
-//!     let answer = ChatCompletion::text(request.model.clone(), said.unwrap_or_default());
-//!     Ok::<_, LlmError>(LlmResponse::complete(Head::new(request.model), answer))
+//!     let answer = ChatCompletion::text(request.model().clone(), said.unwrap_or_default());
+//!     Ok::<_, LlmError>(LlmResponse::complete(Head::new(request.model().clone()), answer))
 //! });
 //!
 //! let mut model = CommitLayer::new().layer(parrot);
@@ -46,6 +46,7 @@
 
 mod clock;
 pub mod commit;
+mod counts;
 mod error;
 mod events;
 mod hints;
@@ -53,6 +54,7 @@ mod key;
 mod keyed;
 mod ledger;
 mod money;
+mod name;
 mod observe;
 mod reservation;
 mod service;
@@ -64,6 +66,7 @@ mod watch;
 
 pub use clock::WallClock;
 pub use commit::{Commit, CommitLayer};
+pub use counts::Counts;
 pub use error::{
     BoxError, Classify, DefaultTable, Disposition, ErrorKind, FailedAttempt, Health, LlmError,
     Scope, TimeoutClock,
@@ -74,6 +77,7 @@ pub use key::{Key, KeyBy};
 pub use keyed::{Full, Idle, Keyed};
 pub use ledger::{Attempt, AttemptCause, AttemptRef, Billed, DropReason, Ledger};
 pub use money::NanoUsd;
+pub use name::Name;
 pub use observe::{End, Observer, Outcome};
 pub use reservation::{Account, Reservation, Settlement};
 pub use service::{BoxLlmFuture, BoxLlmService, LlmService};

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::{
     error::LlmError,
     ledger::{AttemptRef, DropReason},
-    vocab::{Call, Chunk, Completion, Head, Usage},
+    vocab::{Call, Chunk, Completion, Head, LlmResponse, Usage},
 };
 
 /// Whatever a layer holds or measures for a call: a permit, a reservation, a verdict, a span.
@@ -187,22 +187,53 @@ impl Context {
 
     /// Tells what it means that the call is dropped now.
     pub(crate) fn tell_drop(&self, tell: impl FnOnce(Outcome<'_>)) {
-        let now = Instant::now();
-        if self.deadline.is_some_and(|deadline| deadline <= now) {
-            tell(Outcome::Failure(&Call::deadline_error()));
-            return;
-        }
-        let attempt = self.attempt.as_ref();
-        // Whoever drops it says that it has failed, as a timeout does.
-        if let Some(error) = attempt.and_then(AttemptRef::let_go_for) {
-            tell(Outcome::Failure(error));
-            return;
-        }
-        let why = attempt.and_then(AttemptRef::dropped);
-        tell(Outcome::Cancelled {
-            why: why.unwrap_or(DropReason::CallerLeft),
-            elapsed: self.since.map_or(Duration::ZERO, |since| now - since),
-        });
+        tell_drop(self.attempt.as_ref(), self.deadline, self.since, tell);
+    }
+}
+
+fn tell_drop(
+    attempt: Option<&AttemptRef>,
+    deadline: Option<Instant>,
+    since: Option<Instant>,
+    tell: impl FnOnce(Outcome<'_>),
+) {
+    let now = Instant::now();
+    if deadline.is_some_and(|deadline| deadline <= now) {
+        tell(Outcome::Failure(&Call::deadline_error()));
+        return;
+    }
+    // Whoever drops it says that it has failed, as a timeout does.
+    if let Some(error) = attempt.and_then(AttemptRef::let_go_for) {
+        tell(Outcome::Failure(error));
+        return;
+    }
+    let why = attempt.and_then(AttemptRef::dropped);
+    tell(Outcome::Cancelled {
+        why: why.unwrap_or(DropReason::CallerLeft),
+        elapsed: since.map_or(Duration::ZERO, |since| now - since),
+    });
+}
+
+/// For drivers that keep the call anyway, and so watch it without [`watch`](fn@crate::watch), which
+/// would keep it once more.
+impl Call {
+    /// Tells what it means that the call is dropped now, having been kept waiting since `since`.
+    pub fn tell_drop(&self, since: Option<Instant>, tell: impl FnOnce(Outcome<'_>)) {
+        tell_drop(self.attempt(), self.deadline(), since, tell);
+    }
+
+    /// Hands `observer` the rest of the call, which has come to `response` having been kept waiting
+    /// since `since`: every chunk, and its one end.
+    #[must_use]
+    pub fn observe(
+        &self,
+        response: LlmResponse,
+        since: Option<Instant>,
+        observer: impl Observer,
+    ) -> LlmResponse {
+        let mut context = Context::of(self);
+        context.since = since;
+        response.observe_in(observer, context)
     }
 }
 

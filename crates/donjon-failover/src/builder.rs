@@ -2,11 +2,11 @@
 
 use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 
-use donjon_core::{Classify, Disposition};
+use donjon_core::{Classify, Disposition, Name};
 
 use crate::{
     layer::FailoverLayer,
-    route::{Ordered, Route},
+    route::Route,
     service::Failover,
     state::{Shared, TargetState, group_table},
     target::Target,
@@ -20,7 +20,7 @@ pub struct FailoverBuilder<S> {
     targets: Vec<Target<S>>,
     patience: Duration,
     classify: Box<dyn Classify>,
-    route: Box<dyn Route>,
+    route: Option<Box<dyn Route>>,
 }
 
 impl<S> FailoverBuilder<S> {
@@ -29,7 +29,7 @@ impl<S> FailoverBuilder<S> {
             targets: Vec::new(),
             patience: DEFAULT_PATIENCE,
             classify: Box::new(group_table as fn(&_) -> Disposition),
-            route: Box::new(Ordered),
+            route: None,
         }
     }
 
@@ -64,10 +64,11 @@ impl<S> FailoverBuilder<S> {
         self
     }
 
-    /// Decides in which order targets are asked; default [`Ordered`].
+    /// Decides in which order targets are asked; default as they were
+    /// configured.
     #[must_use]
     pub fn route(mut self, route: impl Route + 'static) -> Self {
-        self.route = Box::new(route);
+        self.route = Some(Box::new(route));
         self
     }
 
@@ -90,7 +91,7 @@ impl<S> FailoverBuilder<S> {
     /// # Errors
     ///
     /// There is no fallback, two targets have one name, or a name is empty.
-    pub fn build_layer(self, first: impl Into<Arc<str>>) -> Result<FailoverLayer<S>, ConfigError> {
+    pub fn build_layer(self, first: impl Into<Name>) -> Result<FailoverLayer<S>, ConfigError> {
         if self.targets.is_empty() {
             return Err(ConfigError::NoTargets);
         }
@@ -120,7 +121,7 @@ fn check(targets: &[TargetState]) -> Result<(), ConfigError> {
             return Err(ConfigError::EmptyModel { place });
         }
         if targets[..place].iter().any(|t| t.name == target.name) {
-            let name = target.name.clone();
+            let name = target.name;
             return Err(ConfigError::DuplicateName { place, name });
         }
     }
@@ -153,7 +154,7 @@ pub enum ConfigError {
         /// The later target's place.
         place: usize,
         /// The name.
-        name: Arc<str>,
+        name: Name,
     },
     /// A target is to be asked for a model without a name.
     EmptyModel {

@@ -3,22 +3,18 @@
 //! Nothing here waits, and nothing knows the service: [`FailoverFuture`](crate::FailoverFuture) asks
 //! whom it is told to and comes back with what that said.
 
-use std::{
-    mem,
-    sync::{Arc, atomic::Ordering::Relaxed},
-};
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use donjon_core::{
-    AttemptCause, AttemptRef, Billed, Call, ErrorKind, FailedAttempt, Ledger, LlmError, LlmRequest,
-    LlmResponse, TimeoutClock,
+    Attempt, AttemptCause, AttemptRef, Billed, Call, ErrorKind, FailedAttempt, Head, Ledger,
+    LlmError, LlmRequest, TimeoutClock,
 };
-use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::{
     handle::FailoverEvent,
     route::{Order, Targets},
-    state::{Shared, TargetState},
+    state::{Figures, Shared, TargetState},
 };
 
 /// Why there is no answer, in most cases.
@@ -32,7 +28,10 @@ pub(crate) struct Course {
     /// The target that is being asked.
     place: usize,
     kept: Kept,
-    passed: SmallVec<[Passed; 2]>,
+    /// Filled only where a target did not serve.
+    passed: Vec<Passed>,
+    /// How many targets can be asked after this one.
+    left: u32,
     /// Targets that failovers around this one have not tried yet.
     untried_outside: u32,
 }
@@ -52,34 +51,48 @@ struct Passed {
     error: Option<LlmError>,
 }
 
-/// What comes next: the request for the target at [`Course::place`], or the error that the call is
-/// answered with.
-pub(crate) type Step = Result<LlmRequest, LlmError>;
+/// What comes next: the target at [`Course::place`] is asked, or the call is answered with an error.
+pub(crate) type Step = Result<(), LlmError>;
 
 impl Course {
-    /// Sets out with `request`.
+    /// The way of `request`, which has not set out yet.
     #[inline]
-    pub(crate) fn new(shared: &Shared, mut request: LlmRequest) -> Self {
-        let order = shared.route.order(Targets::new(shared), &request);
-        request.call.patience.get_or_insert(shared.patience);
-        let ledger = request.call.begin();
-        let untried_outside = ledger.untried();
-        announce(shared, &order, ledger);
+    pub(crate) fn new(shared: &Shared, request: LlmRequest) -> Self {
         Self {
-            order,
+            order: Order::in_turn(shared.targets.len()),
             turn: 0,
             place: 0,
             kept: Kept::Request(request),
-            passed: SmallVec::new(),
-            untried_outside,
+            passed: Vec::new(),
+            left: 0,
+            untried_outside: 0,
         }
     }
 
-    /// Says whom to ask first.
+    /// Sets out, and says whom to ask first.
     #[inline]
     pub(crate) fn begin(&mut self, shared: &Shared) -> Step {
+        let mut enabled = 0;
+        if let Kept::Request(request) = &mut self.kept {
+            if let Some(route) = &shared.route {
+                self.order = route.order(Targets::new(shared), request);
+            }
+            enabled = count_enabled(shared, &self.order, 0);
+            request.call.patience.get_or_insert(shared.patience);
+            request.call.begin();
+            if let Some(ledger) = request.call.ledger() {
+                self.untried_outside = ledger.untried();
+                if !meets_again(shared, &request.call) {
+                    let more = enabled.saturating_sub(1);
+                    ledger.set_targets(ledger.targets().saturating_add(more));
+                }
+            }
+        }
         match self.next_target(shared) {
-            Some(place) => self.ask(shared, place, AttemptCause::First),
+            Some(place) => {
+                let left = enabled.saturating_sub(1);
+                self.ask(shared, place, AttemptCause::First, left)
+            }
             None => Err(self.exhausted(shared, "no target is enabled")),
         }
     }
@@ -87,6 +100,12 @@ impl Course {
     /// The target that is being asked.
     pub(crate) const fn place(&self) -> usize {
         self.place
+    }
+
+    /// The figures of the target that is being asked.
+    #[inline]
+    pub(crate) fn figures<'a>(&self, shared: &'a Shared) -> &'a Figures {
+        &shared.targets[self.place].figures
     }
 
     /// The call, for whoever watches it.
@@ -98,20 +117,28 @@ impl Course {
         }
     }
 
-    /// Takes the answer of the target that was asked.
+    /// Takes the head of the answer of the target that was asked.
     #[inline]
-    pub(crate) fn answer(&self, shared: &Shared, mut response: LlmResponse) -> LlmResponse {
-        let head = &mut response.head;
+    pub(crate) fn answer(&self, shared: &Shared, head: &mut Head) {
         // A failover further in knows better who it was.
         if head.target.is_none() {
-            head.target = Some(shared.targets[self.place].name.clone());
+            head.target = Some(shared.targets[self.place].name);
         }
         if head.model.is_empty()
-            && let Some(asked) = self.call().attempt().and_then(|a| a.read().model)
+            && let Some(asked) = self.asked_model()
         {
             head.model = asked;
         }
-        response
+    }
+
+    /// The model that the target was asked for, as far as anybody said.
+    #[cold]
+    fn asked_model(&self) -> Option<Arc<str>> {
+        let said = self.call().attempt().and_then(|a| a.read().model);
+        said.or_else(|| match &self.kept {
+            Kept::Request(request) => Some(request.model().clone()),
+            Kept::Call(_) => None,
+        })
     }
 
     /// Takes the error of the target that was asked, and says what comes next.
@@ -140,20 +167,21 @@ impl Course {
             let error = Call::deadline_error().with_attempts(reasons(&self.passed, shared));
             return Err(self.end(error));
         }
-        let request = self.ask(shared, place, AttemptCause::Failover)?;
+        let left = count_enabled(shared, &self.order, self.turn);
+        self.ask(shared, place, AttemptCause::Failover, left)?;
         shared.failovers.fetch_add(1, Relaxed);
         shared.events.tell(|| FailoverEvent::FailedOver {
-            from: from.name.clone(),
-            to: shared.targets[place].name.clone(),
+            from: from.name,
+            to: shared.targets[place].name,
             kind,
         });
-        Ok(request)
+        Ok(())
     }
 
     /// Passes over the targets that are disabled, and gives the next one its turn.
     #[inline]
     fn next_target(&mut self, shared: &Shared) -> Option<usize> {
-        while let Some(&place) = self.order.places().get(self.turn) {
+        while let Some(place) = self.order.get(self.turn) {
             self.turn += 1;
             match shared.targets.get(place) {
                 Some(target) if target.is_enabled() => return Some(place),
@@ -165,36 +193,40 @@ impl Course {
         None
     }
 
-    /// Opens an attempt for the target at `place` and makes the request for it.
+    /// Opens an attempt for the target at `place`, after which `left` others can be asked.
     #[inline]
-    fn ask(&mut self, shared: &Shared, place: usize, cause: AttemptCause) -> Step {
-        let left = enabled(shared, &self.order.places()[self.turn..]);
+    fn ask(&mut self, shared: &Shared, place: usize, cause: AttemptCause, left: u32) -> Step {
         let Kept::Request(request) = &mut self.kept else {
             // It was enabled after the request had gone to what was the last target.
             return Err(self.exhausted(shared, NOBODY));
         };
-        self.place = place;
+        (self.place, self.left) = (place, left);
         let target = &shared.targets[place];
-        let own = target.models.get(&request.model);
         let attempt = request.call.open_attempt(cause);
-        attempt.aim(Some(&target.name), own.unwrap_or(&request.model));
+        attempt.set_target(target.name);
         attempt.ledger().set_untried(self.untried_outside + left);
-        if left > 0 {
-            let mut asked = request.clone();
-            if let Some(own) = own {
-                asked.model = own.clone();
-            }
-            return Ok(asked);
+        Ok(())
+    }
+
+    /// The request for the target that is asked. The last one gets the request itself.
+    #[inline]
+    pub(crate) fn request(&mut self, shared: &Shared) -> Option<LlmRequest> {
+        let Kept::Request(request) = &self.kept else {
+            return None;
+        };
+        let target = &shared.targets[self.place];
+        let own = target.models.get(request.model()).cloned();
+        let mut asked = request.clone();
+        if self.left == 0 {
+            self.kept = Kept::Call(request.call.clone());
         }
-        // The last one gets the request itself.
         if let Some(own) = own {
-            request.model = own.clone();
+            if let Some(attempt) = asked.call.attempt() {
+                attempt.set_model(&own);
+            }
+            asked.set_model(own);
         }
-        let call = Kept::Call(request.call.clone());
-        match mem::replace(&mut self.kept, call) {
-            Kept::Request(request) => Ok(request),
-            Kept::Call(_) => Err(self.exhausted(shared, NOBODY)),
-        }
+        Some(asked)
     }
 
     /// No target could serve.
@@ -228,26 +260,47 @@ impl Course {
     }
 }
 
-/// Tells the ledger how many targets the call may use. A failover that is a target of another adds
-/// its own, one of them being the target that it is; one that meets the same call again, since a
-/// retry stands around it, has added them before.
-fn announce(shared: &Shared, order: &Order, ledger: &Arc<Ledger>) {
-    let own = |target: &Arc<str>| shared.targets.iter().any(|t| Arc::ptr_eq(&t.name, target));
-    let again = ledger.opened() > 0
-        && ledger
-            .attempts()
-            .any(|attempt| attempt.target.as_ref().is_some_and(own));
-    if !again {
-        let more = enabled(shared, order.places()).saturating_sub(1);
-        ledger.set_targets(ledger.targets().saturating_add(more));
+/// Whether the call was here before, and its targets were added to those that the ledger knows: under
+/// the attempt that it comes with, or one that this repeats, our targets were asked. (A failover that
+/// is a target of another adds its own, one of them being the target that it is.)
+#[inline]
+fn meets_again(shared: &Shared, call: &Call) -> bool {
+    // Whoever opened the only attempt so far is not us.
+    let mine = u32::from(call.attempt().is_some());
+    match call.ledger() {
+        Some(ledger) if ledger.opened() > mine => was_met(shared, ledger, call.attempt()),
+        _ => false,
     }
 }
 
-fn enabled(shared: &Shared, places: &[usize]) -> u32 {
+#[cold]
+fn was_met(shared: &Shared, ledger: &Ledger, attempt: Option<&AttemptRef>) -> bool {
+    let all: Vec<_> = ledger.attempts().collect();
+    let mut under = attempt.map(AttemptRef::index);
+    loop {
+        let ours = |name| shared.targets.iter().any(|target| target.name == name);
+        let asked = |a: &Attempt| {
+            a.cause != AttemptCause::Retry && a.parent == under && a.target.is_some_and(ours)
+        };
+        if all.iter().any(asked) {
+            return true;
+        }
+        let repeats = under.and_then(|index| all.get(index as usize));
+        match repeats.filter(|seen| seen.cause == AttemptCause::Retry) {
+            Some(seen) => under = seen.parent,
+            None => return false,
+        }
+    }
+}
+
+/// How many targets from number `turn` of `order` on are enabled.
+#[inline]
+fn count_enabled(shared: &Shared, order: &Order, mut turn: usize) -> u32 {
     let mut count = 0;
-    for place in places {
-        let target = shared.targets.get(*place);
+    while let Some(place) = order.get(turn) {
+        let target = shared.targets.get(place);
         count += u32::from(target.is_some_and(TargetState::is_enabled));
+        turn += 1;
     }
     count
 }
@@ -285,7 +338,7 @@ fn with_target(error: LlmError, target: &TargetState) -> LlmError {
     if error.target().is_some() {
         return error;
     }
-    error.with_target(target.name.clone())
+    error.with_target(target.name)
 }
 
 fn reasons(passed: &[Passed], shared: &Shared) -> Vec<FailedAttempt> {
@@ -294,7 +347,7 @@ fn reasons(passed: &[Passed], shared: &Shared) -> Vec<FailedAttempt> {
             .error
             .clone()
             .unwrap_or_else(|| LlmError::new(ErrorKind::Unsent, "the target is disabled"));
-        FailedAttempt::new(shared.targets[passed.place].name.clone(), error)
+        FailedAttempt::new(shared.targets[passed.place].name, error)
     };
     passed.iter().map(reason).collect()
 }

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use donjon_core::{ErrorKind, Figure, Listener, LlmError, Snapshot};
+use donjon_core::{ErrorKind, Figure, Listener, LlmError, Name, Snapshot};
 
 use crate::state::{Shared, TargetState};
 
@@ -68,7 +68,7 @@ impl FailoverHandle {
         let state = self.state(name).ok_or_else(|| UnknownTarget(name.into()))?;
         if state.set_enabled(enabled) {
             self.shared.events.tell(|| {
-                let target = state.name.clone();
+                let target = state.name;
                 if enabled {
                     FailoverEvent::TargetEnabled { target }
                 } else {
@@ -95,7 +95,7 @@ impl Snapshot for FailoverHandle {
             Figure::counter("exhausted", self.exhausted()),
         ];
         for target in self.targets() {
-            let name = String::from(&*target.name);
+            let name = String::from(target.name.as_str());
             let mut push = |figure: Figure| figures.push(figure.label("target", name.clone()));
             push(Figure::gauge(
                 "enabled",
@@ -125,7 +125,7 @@ impl Snapshot for FailoverHandle {
 #[non_exhaustive]
 pub struct TargetStats {
     /// Its name.
-    pub name: Arc<str>,
+    pub name: Name,
     /// Whether it is asked.
     pub enabled: bool,
     /// How many calls it was given; retries further in are not counted.
@@ -144,7 +144,7 @@ impl TargetStats {
     fn of(state: &TargetState) -> Self {
         let figures = &state.figures;
         Self {
-            name: state.name.clone(),
+            name: state.name,
             enabled: state.is_enabled(),
             successes: figures.successes(),
             cancelled: figures.cancelled(),
@@ -180,9 +180,9 @@ pub enum FailoverEvent {
     /// A target failed, and another is asked.
     FailedOver {
         /// The one that failed.
-        from: Arc<str>,
+        from: Name,
         /// The one that is asked.
-        to: Arc<str>,
+        to: Name,
         /// What it failed with.
         kind: ErrorKind,
     },
@@ -194,12 +194,12 @@ pub enum FailoverEvent {
     /// A target is asked from now on.
     TargetEnabled {
         /// The target.
-        target: Arc<str>,
+        target: Name,
     },
     /// A target is no longer asked.
     TargetDisabled {
         /// The target.
-        target: Arc<str>,
+        target: Name,
     },
 }
 

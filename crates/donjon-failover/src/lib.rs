@@ -38,8 +38,8 @@
 //!     Err::<LlmResponse, _>(LlmError::new(ErrorKind::Overloaded, "come back later"))
 //! });
 //! let spare = service_fn(|request: LlmRequest| async move {
-//!     let answer = ChatCompletion::text(request.model.clone(), "Hello!");
-//!     Ok::<_, LlmError>(LlmResponse::complete(Head::new(request.model), answer))
+//!     let answer = ChatCompletion::text(request.model().clone(), "Hello!");
+//!     Ok::<_, LlmError>(LlmResponse::complete(Head::new(request.model().clone()), answer))
 //! });
 //!
 //! let mut model = Failover::builder()

@@ -22,26 +22,70 @@ pub struct Ordered;
 
 impl Route for Ordered {
     fn order(&self, targets: Targets<'_>, _: &LlmRequest) -> Order {
-        (0..targets.len()).collect()
+        Order::in_turn(targets.len())
     }
 }
 
 /// Places of targets, each at most once.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Order(SmallVec<[usize; 4]>);
+#[derive(Clone, Debug)]
+pub struct Order(Places);
+
+#[derive(Clone, Debug)]
+enum Places {
+    /// So many, as they were configured: nothing needs to be written down.
+    InTurn(u32),
+    Listed(SmallVec<[u32; 4]>),
+}
 
 impl Order {
+    /// The first `count` targets, in the order in which they were configured.
+    #[inline]
+    pub fn in_turn(count: usize) -> Self {
+        Self(Places::InTurn(u32::try_from(count).unwrap_or(u32::MAX)))
+    }
+
     /// Asks the target at `place` after those so far; one that was named before keeps its turn.
     pub fn push(&mut self, place: usize) {
-        if !self.0.contains(&place) {
-            self.0.push(place);
+        if let Places::InTurn(count) = self.0 {
+            self.0 = Places::Listed((0..count).collect());
+        }
+        // There is no target at a place beyond four billion.
+        if let (Places::Listed(places), Ok(place)) = (&mut self.0, u32::try_from(place))
+            && !places.contains(&place)
+        {
+            places.push(place);
         }
     }
 
-    pub(crate) fn places(&self) -> &[usize] {
-        &self.0
+    /// The place that is asked as number `turn`, from 0.
+    #[inline]
+    pub fn get(&self, turn: usize) -> Option<usize> {
+        match &self.0 {
+            Places::InTurn(count) => (turn < *count as usize).then_some(turn),
+            Places::Listed(places) => places.get(turn).map(|place| *place as usize),
+        }
+    }
+
+    /// The places, first to last.
+    #[inline]
+    pub fn iter(&self) -> impl Iterator<Item = usize> {
+        (0..).map_while(|turn| self.get(turn))
     }
 }
+
+impl Default for Order {
+    fn default() -> Self {
+        Self::in_turn(0)
+    }
+}
+
+impl PartialEq for Order {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Order {}
 
 impl FromIterator<usize> for Order {
     fn from_iter<I: IntoIterator<Item = usize>>(places: I) -> Self {
@@ -127,6 +171,6 @@ mod tests {
     #[test]
     fn a_place_is_in_an_order_once() {
         let order: Order = [2, 0, 2, 1, 0].into_iter().collect();
-        assert_eq!(order.places(), [2, 0, 1]);
+        assert!(order.iter().eq([2, 0, 1]));
     }
 }

@@ -13,7 +13,8 @@ use std::{
 };
 
 use donjon_core::{
-    Classify, DefaultTable, Disposition, End, ErrorKind, Events, LlmError, Observer, Outcome,
+    Classify, Counts, DefaultTable, Disposition, End, ErrorKind, Events, LlmError, Name, Observer,
+    Outcome,
 };
 
 use crate::{
@@ -30,7 +31,8 @@ pub(crate) struct Shared {
     pub(crate) targets: Box<[TargetState]>,
     pub(crate) patience: Duration,
     pub(crate) classify: Box<dyn Classify>,
-    pub(crate) route: Box<dyn Route>,
+    /// `None`: as they were configured.
+    pub(crate) route: Option<Box<dyn Route>>,
     pub(crate) events: Events<FailoverEvent>,
     /// How often another target was asked after one failed.
     pub(crate) failovers: AtomicU64,
@@ -43,7 +45,7 @@ impl Shared {
         targets: Vec<TargetState>,
         patience: Duration,
         classify: Box<dyn Classify>,
-        route: Box<dyn Route>,
+        route: Option<Box<dyn Route>>,
     ) -> Self {
         Self {
             targets: targets.into(),
@@ -76,7 +78,7 @@ pub(crate) fn group_table(error: &LlmError) -> Disposition {
 
 /// One target, without its service.
 pub(crate) struct TargetState {
-    pub(crate) name: Arc<str>,
+    pub(crate) name: Name,
     pub(crate) models: Models,
     enabled: AtomicBool,
     pub(crate) figures: Figures,
@@ -85,7 +87,7 @@ pub(crate) struct TargetState {
 impl TargetState {
     pub(crate) fn of<S>(target: &Target<S>) -> Self {
         Self {
-            name: target.name.clone(),
+            name: target.name,
             models: target.models.clone(),
             enabled: AtomicBool::new(target.enabled),
             figures: Figures::default(),
@@ -115,21 +117,48 @@ impl fmt::Debug for TargetState {
 /// How the calls that a target was given went.
 #[derive(Default)]
 pub(crate) struct Figures {
-    calls: AtomicU64,
-    successes: AtomicU64,
+    /// What every call counts.
+    counts: Counts<2>,
     cancelled: AtomicU64,
     failures: [AtomicU64; ErrorKind::ALL.len()],
     /// Locked when a call fails, and by those who read the figures.
     last_error: Mutex<Option<LlmError>>,
 }
 
+/// The places of [`Figures::counts`].
+const CALLS: usize = 0;
+const SUCCESSES: usize = 1;
+
 impl Figures {
+    /// A call is given to the target.
+    #[inline]
+    pub(crate) fn begin(&self) {
+        self.counts.add(CALLS, 1);
+    }
+
+    /// A call has succeeded.
+    #[inline]
+    pub(crate) fn succeed(&self) {
+        self.counts.add(SUCCESSES, 1);
+    }
+
+    /// A call ended like this.
+    pub(crate) fn end(&self, outcome: Outcome<'_>) {
+        match outcome {
+            Outcome::Success => self.succeed(),
+            Outcome::Failure(error) => self.fail(error),
+            Outcome::Cancelled { .. } => {
+                self.cancelled.fetch_add(1, Relaxed);
+            }
+        }
+    }
+
     pub(crate) fn calls(&self) -> u64 {
-        self.calls.load(Relaxed)
+        self.counts.get(CALLS)
     }
 
     pub(crate) fn successes(&self) -> u64 {
-        self.successes.load(Relaxed)
+        self.counts.get(SUCCESSES)
     }
 
     pub(crate) fn cancelled(&self) -> u64 {
@@ -158,7 +187,8 @@ impl Figures {
         last.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn fail(&self, error: &LlmError) {
+    /// A call has failed.
+    pub(crate) fn fail(&self, error: &LlmError) {
         let kind = error.kind();
         if let Some(at) = ErrorKind::ALL.iter().position(|known| *known == kind) {
             self.failures[at].fetch_add(1, Relaxed);
@@ -172,33 +202,20 @@ impl Figures {
     }
 }
 
-/// Counts one call of one target, to its end.
+/// Counts the end of a call whose answer comes chunk by chunk.
 pub(crate) struct Tally {
     shared: Arc<Shared>,
     place: usize,
 }
 
 impl Tally {
-    pub(crate) fn begin(shared: &Arc<Shared>, place: usize) -> Self {
-        shared.targets[place].figures.calls.fetch_add(1, Relaxed);
-        Self {
-            shared: shared.clone(),
-            place,
-        }
+    pub(crate) const fn new(shared: Arc<Shared>, place: usize) -> Self {
+        Self { shared, place }
     }
 }
 
 impl Observer for Tally {
     fn end(&mut self, end: &End<'_>) {
-        let figures = &self.shared.targets[self.place].figures;
-        match end.outcome {
-            Outcome::Success => {
-                figures.successes.fetch_add(1, Relaxed);
-            }
-            Outcome::Failure(error) => figures.fail(error),
-            Outcome::Cancelled { .. } => {
-                figures.cancelled.fetch_add(1, Relaxed);
-            }
-        }
+        self.shared.targets[self.place].figures.end(end.outcome);
     }
 }

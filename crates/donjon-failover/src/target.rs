@@ -2,10 +2,12 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
+use donjon_core::Name;
+
 /// One place that can answer: a name, the service behind it, and which model it is asked for.
 #[derive(Clone)]
 pub struct Target<S> {
-    pub(crate) name: Arc<str>,
+    pub(crate) name: Name,
     pub(crate) service: S,
     pub(crate) models: Models,
     pub(crate) enabled: bool,
@@ -13,7 +15,7 @@ pub struct Target<S> {
 
 impl<S> Target<S> {
     /// A target that is asked for the model that the request asks for, and is enabled.
-    pub fn new(name: impl Into<Arc<str>>, service: S) -> Self {
+    pub fn new(name: impl Into<Name>, service: S) -> Self {
         Self {
             name: name.into(),
             service,
@@ -57,8 +59,8 @@ impl<S> Target<S> {
     }
 
     /// Its name.
-    pub const fn name(&self) -> &Arc<str> {
-        &self.name
+    pub const fn name(&self) -> Name {
+        self.name
     }
 }
 

@@ -1,10 +1,9 @@
 //! What a codec does: the words of one provider, apart from how they travel.
 
 use bytes::Bytes;
-use donjon_core::{Chunk, Completion, LlmError, LlmRequest, Operation};
+use donjon_core::{Chunk, Completion, LlmError, LlmRequest, Name, Operation};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::Full;
-use std::sync::Arc;
 
 /// Translates between the vocabulary and the words of a provider.
 ///
@@ -14,7 +13,7 @@ pub trait Codec {
     type Decoder: StreamDecoder;
 
     /// The kind of provider, in the words of OpenTelemetry (`openai`, `anthropic`).
-    fn provider(&self) -> &Arc<str>;
+    fn provider(&self) -> Name;
 
     /// Writes a request, address and key included.
     ///

@@ -7,11 +7,14 @@ use loom::sync::atomic::{AtomicU64, Ordering};
 #[cfg(not(all(test, loom)))]
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use Ordering::{AcqRel, Acquire, Relaxed};
+use Ordering::{AcqRel, Acquire};
 
 /// What one retry costs; a request earns its share of this. Fine enough that no ratio worth having
 /// is lost to rounding.
 pub(crate) const RETRY: u64 = 1_000_000;
+
+#[cfg(not(all(test, loom)))]
+type Deposits = donjon_core::Counts<1>;
 
 /// Retries that are earned by requests, and a reserve in each window of time.
 ///
@@ -27,7 +30,7 @@ pub(crate) struct Bucket {
     share: u64,
     burst: u64,
     reserve: u32,
-    deposits: AtomicU64,
+    deposits: Deposits,
     spent: AtomicU64,
     /// The current window, and how many retries were let through in it.
     window: AtomicU64,
@@ -41,7 +44,7 @@ impl Bucket {
             share,
             burst,
             reserve,
-            deposits: AtomicU64::new(0),
+            deposits: Deposits::new(),
             spent: AtomicU64::new(0),
             window: AtomicU64::new(0),
         }
@@ -49,7 +52,7 @@ impl Bucket {
 
     /// A request came.
     pub(crate) fn deposit(&self) {
-        self.deposits.fetch_add(1, Relaxed);
+        self.deposits.add(0, 1);
     }
 
     /// Withdraws one retry in the window of this number; `None` if there is none.
@@ -101,7 +104,7 @@ impl Bucket {
     }
 
     fn earned(&self) -> u64 {
-        self.deposits.load(Relaxed).saturating_mul(self.share)
+        self.deposits.get(0).saturating_mul(self.share)
     }
 
     /// Begins the window if it is a new one; whoever begins it forgives what is owed.
@@ -149,6 +152,26 @@ const fn number(window: u64) -> u32 {
 #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
 const fn passed(window: u64) -> u32 {
     window as u32
+}
+
+/// One counter, which the model checker sees.
+#[cfg(all(test, loom))]
+#[derive(Debug)]
+struct Deposits(AtomicU64);
+
+#[cfg(all(test, loom))]
+impl Deposits {
+    fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    fn add(&self, _: usize, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    fn get(&self, _: usize) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// The interleavings of a few threads, by the model checker:

@@ -9,17 +9,13 @@ use std::{
 
 use donjon_core::{
     AttemptCause, AttemptRef, Classify, DefaultTable, LlmError, LlmRequest, LlmResponse,
-    shape::{ReadyCall, Spare},
+    shape::ReadyCall,
 };
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
 use tower_service::Service;
 
-use crate::{
-    decide::{Progress, Wait},
-    handle::Parked,
-    layer::Shared,
-};
+use crate::{decide::Progress, handle::Parked, layer::Shared};
 
 pin_project! {
     /// The future of [`Retry`](crate::Retry).
@@ -41,7 +37,7 @@ pin_project! {
 
 /// What is kept of the request while an attempt is out.
 enum Kept {
-    /// All of it, for one more attempt.
+    /// All of it, for the first attempt or one more.
     Request(LlmRequest),
     /// There will be no other attempt, so it was given away.
     Last(AttemptRef),
@@ -50,6 +46,8 @@ enum Kept {
 }
 
 enum Stage {
+    /// It was not polled yet, and the service is ready.
+    SettingOut,
     /// An attempt is out, or the service is being readied for it.
     Out,
     /// The call waits for its next attempt.
@@ -60,73 +58,71 @@ enum Stage {
 
 impl<S, C> RetryFuture<S, C>
 where
-    S: Service<LlmRequest> + Clone,
-    C: Classify,
+    S: Service<LlmRequest>,
 {
+    /// Will call `service`, which was readied, with `request`.
     #[inline]
-    pub(crate) fn new(
-        service: &mut Spare<S>,
-        shared: Arc<Shared<C>>,
-        mut request: LlmRequest,
-    ) -> Self {
-        // A call pays into the budget once, by its first attempt, although each of its targets may
-        // be asked through a clone of this layer.
-        let first = request.call.attempt().is_none_or(is_first);
-        let ledger = request.call.begin();
-        if let Some(total) = shared.policy.total_attempts {
-            ledger.limit_attempts(total);
-        }
-        // What is held back is known before the call counts, so that the attempts never get fewer.
-        let held = shared.before_first(&request.call);
-        shared.state.begin(first);
-        if !matches!(held, Ok(None)) {
-            return Self::held_back(service, shared, request, held);
-        }
-        let mut progress = Progress::default();
-        let kept = progress.open(&shared, &mut request);
+    pub(crate) fn new(service: S, shared: Arc<Shared<C>>, request: LlmRequest) -> Self {
         Self {
-            attempt: ReadyCall::already_ready(service.take(), request),
+            attempt: ReadyCall::resting(service),
             shared,
-            kept,
-            stage: Stage::Out,
-            progress,
-        }
-    }
-
-    /// A call whose first attempt has to wait, or is refused. The service that was readied for it
-    /// is let go of, so that nothing below is held meanwhile.
-    #[cold]
-    fn held_back(
-        service: &mut Spare<S>,
-        shared: Arc<Shared<C>>,
-        request: LlmRequest,
-        held: Result<Option<Wait>, LlmError>,
-    ) -> Self {
-        drop(service.take());
-        let (kept, stage) = match held {
-            Ok(Some(wait)) => (
-                Kept::Request(request.clone()),
-                Stage::Parked(wait.parked, Box::pin(sleep(wait.length))),
-            ),
-            Ok(None) => (Kept::Nothing, Stage::Refused(None)),
-            Err(error) => (Kept::Nothing, Stage::Refused(Some(error))),
-        };
-        Self {
-            // It is given the request again when its time has come.
-            attempt: ReadyCall::new(service.get_mut().clone(), request),
-            shared,
-            kept,
-            stage,
+            kept: Kept::Request(request),
+            stage: Stage::SettingOut,
             progress: Progress::default(),
         }
     }
 }
 
-impl Progress {
-    /// Opens the next attempt in the call's ledger, and says what is kept of the request. It is
-    /// cloned only if there can be another attempt after this one.
+impl<S, C> RetryFuture<S, C>
+where
+    S: Service<LlmRequest> + Clone,
+    C: Classify,
+{
+    /// Makes the first attempt, or says why it is not made.
     #[inline]
-    fn open<C>(&mut self, shared: &Shared<C>, request: &mut LlmRequest) -> Kept {
+    fn set_out(self: Pin<&mut Self>) {
+        let mut this = self.project();
+        let Kept::Request(request) = this.kept else {
+            unreachable!("nothing was done with the request yet");
+        };
+        // A call pays into the budget once, by its first attempt, although each of its targets may
+        // be asked through a clone of this layer.
+        let first = request.call.attempt().is_none_or(is_first);
+        let ledger = request.call.begin();
+        if let Some(total) = this.shared.policy.total_attempts {
+            ledger.limit_attempts(total);
+        }
+        // What is held back is known before the call counts, so that the attempts never get fewer.
+        let held = this.shared.before_first(&request.call);
+        this.shared.state.begin(first);
+        match held {
+            Ok(None) => {
+                *this.stage = Stage::Out;
+                let request = this.progress.open(this.shared, this.kept);
+                this.attempt.call_readied(request);
+            }
+            // Nothing below is held while it waits.
+            Ok(Some(wait)) => {
+                this.attempt.as_mut().let_go();
+                *this.stage = Stage::Parked(wait.parked, Box::pin(sleep(wait.length)));
+            }
+            Err(error) => {
+                this.attempt.as_mut().let_go();
+                *this.kept = Kept::Nothing;
+                *this.stage = Stage::Refused(Some(error));
+            }
+        }
+    }
+}
+
+impl Progress {
+    /// Opens the next attempt in the call's ledger, and makes the request for it of what is kept. It
+    /// is cloned only if there can be another attempt after this one.
+    #[inline]
+    fn open<C>(&mut self, shared: &Shared<C>, kept: &mut Kept) -> LlmRequest {
+        let Kept::Request(request) = kept else {
+            unreachable!("who makes an attempt has kept the request");
+        };
         let cause = match self.opened {
             0 => AttemptCause::First,
             _ => AttemptCause::Retry,
@@ -134,9 +130,12 @@ impl Progress {
         self.opened += 1;
         let attempt = request.call.claim_attempt(cause);
         if self.sent + 1 < shared.policy.most_attempts() {
-            Kept::Request(request.clone())
-        } else {
-            Kept::Last(attempt.clone())
+            return request.clone();
+        }
+        let last = Kept::Last(attempt.clone());
+        match mem::replace(kept, last) {
+            Kept::Request(request) => request,
+            Kept::Last(_) | Kept::Nothing => unreachable!("it was a request above"),
         }
     }
 }
@@ -175,17 +174,21 @@ fn failed(attempt: &AttemptRef, error: &LlmError) -> bool {
 
 impl<S, C> Future for RetryFuture<S, C>
 where
-    S: Service<LlmRequest, Response = LlmResponse>,
+    S: Service<LlmRequest, Response = LlmResponse> + Clone,
     S::Error: Into<LlmError>,
     C: Classify,
 {
     type Output = Result<LlmResponse, LlmError>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        if matches!(self.stage, Stage::SettingOut) {
+            self.as_mut().set_out();
+        }
         let mut this = self.project();
         loop {
             match this.stage {
                 Stage::Out => {}
+                Stage::SettingOut => unreachable!("it set out above"),
                 Stage::Refused(error) => {
                     let error = error.take().expect(OVER);
                     return Poll::Ready(Err(error));
@@ -195,10 +198,7 @@ where
                     if let Stage::Parked(parked, _) = mem::replace(this.stage, Stage::Out) {
                         parked.leave();
                     }
-                    let Kept::Request(mut request) = mem::replace(this.kept, Kept::Nothing) else {
-                        unreachable!("who is parked has kept the request");
-                    };
-                    *this.kept = this.progress.open(this.shared, &mut request);
+                    let request = this.progress.open(this.shared, this.kept);
                     this.attempt.as_mut().call_again(request);
                 }
             }
@@ -252,6 +252,7 @@ impl Kept {
 impl<S: Service<LlmRequest>, C> fmt::Debug for RetryFuture<S, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stage = match self.stage {
+            Stage::SettingOut => "setting out",
             Stage::Out => "out",
             Stage::Parked(..) => "parked",
             Stage::Refused(_) => "over",

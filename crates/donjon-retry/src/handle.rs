@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use donjon_core::{ErrorKind, Events, Figure, Snapshot};
+use donjon_core::{Counts, ErrorKind, Events, Figure, Snapshot};
 use tokio::time::Instant;
 
 use crate::{bucket::Withdrawal, budget::RetryBudget, policy::GiveUp, rate::RateControl};
@@ -70,7 +70,7 @@ impl RetryHandle {
 
     /// How many calls were made.
     pub fn calls(&self) -> u64 {
-        self.state.calls.load(Relaxed)
+        self.state.calls.get(0)
     }
 
     /// How many attempts were made: the first of each call, unless the adaptive mode refused it or
@@ -171,7 +171,7 @@ pub(crate) struct State {
     pub(crate) rate: Option<RateControl>,
     epoch: Instant,
     /// Others may pay into the budget, so what was paid into it does not say how many.
-    calls: AtomicU64,
+    calls: Counts<1>,
     /// Calls whose first attempt was refused, left, or is held back.
     withheld: AtomicU64,
     recovered: AtomicU64,
@@ -185,7 +185,7 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn new(budget: Option<RetryBudget>, adaptive: bool) -> Self {
         Self {
-            calls: AtomicU64::new(0),
+            calls: Counts::new(),
             withheld: AtomicU64::new(0),
             budget: budget.unwrap_or_default(),
             rate: adaptive.then(RateControl::default),
@@ -209,7 +209,7 @@ impl State {
     }
 
     pub(crate) fn begin(&self, pays: bool) {
-        self.calls.fetch_add(1, Relaxed);
+        self.calls.add(0, 1);
         if pays {
             self.budget.deposit();
         }

@@ -49,8 +49,8 @@
 //!             let error = LlmError::new(ErrorKind::RateLimited, "slow down");
 //!             return Err(error.with_retry_after(Duration::from_secs(2)));
 //!         }
-//!         let answer = ChatCompletion::text(request.model.clone(), "Here you are.");
-//!         Ok(LlmResponse::complete(Head::new(request.model), answer))
+//!         let answer = ChatCompletion::text(request.model().clone(), "Here you are.");
+//!         Ok(LlmResponse::complete(Head::new(request.model().clone()), answer))
 //!     }
 //! });
 //!

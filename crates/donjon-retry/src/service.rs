@@ -45,7 +45,7 @@ where
 
     #[inline]
     fn call(&mut self, request: LlmRequest) -> Self::Future {
-        RetryFuture::new(&mut self.inner, self.shared.clone(), request)
+        RetryFuture::new(self.inner.take(), self.shared.clone(), request)
     }
 }
 

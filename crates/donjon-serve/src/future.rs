@@ -235,15 +235,17 @@ where
 /// itself names where the closure named none.
 fn identify(request: &mut LlmRequest, identity: Option<Arc<Identity>>) {
     if let Some(identity) = identity {
-        request.identity = identity;
+        request.set_identity(identity);
     }
-    if request.identity.user.is_none() {
+    if request.identity().user.is_none() {
         // Not borrowed: a name may hold what JSON writes with an escape.
         let user = request
             .as_chat()
             .and_then(|chat| chat.extra.read::<String>("user"));
         if let Some(user) = user {
-            Arc::make_mut(&mut request.identity).user = Some(user.into());
+            let mut identity = Identity::clone(request.identity());
+            identity.user = Some(user.into());
+            request.set_identity(identity);
         }
     }
 }

@@ -31,8 +31,8 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let llm = service_fn(|request: LlmRequest| async move {
-//!     let answer = ChatCompletion::text(request.model.clone(), "A great tower.");
-//!     Ok::<_, LlmError>(LlmResponse::complete(Head::new(request.model), answer))
+//!     let answer = ChatCompletion::text(request.model().clone(), "A great tower.");
+//!     Ok::<_, LlmError>(LlmResponse::complete(Head::new(request.model().clone()), answer))
 //! });
 //! let serve = Serve::builder(llm).models(["keep-1"]).build()?;
 //! // In axum: Router::new().fallback_service(serve)

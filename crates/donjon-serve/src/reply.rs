@@ -61,7 +61,7 @@ pub(crate) fn failed(error: &LlmError, exchange: &Exchange) -> Response<ServeBod
     let headers = response.headers_mut();
     put_call(headers, exchange);
     if let Some(target) = error.target() {
-        put_text(headers, TARGET, target);
+        put_text(headers, TARGET, target.as_str());
     }
     if let Some(after) = complaint.retry_after() {
         put_retry_after(headers, after);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use donjon_core::{Call, ErrorKind, LlmError, TimeoutClock};
+use donjon_core::{ErrorKind, LlmError, TimeoutClock};
 use tokio::time::Instant;
 
 /// When something must have happened, and by which clock.
@@ -26,9 +26,9 @@ impl Due {
         Some(Self { at, clock, limit })
     }
 
-    /// The deadline of a call that has begun.
-    pub(crate) fn deadline(call: &Call) -> Option<Self> {
-        let (at, began) = (call.deadline()?, call.ledger()?.began_at());
+    /// The deadline of a call that began then.
+    pub(crate) fn deadline(at: Option<Instant>, began: Option<Instant>) -> Option<Self> {
+        let (at, began) = (at?, began?);
         Some(Self {
             at,
             clock: TimeoutClock::Total,

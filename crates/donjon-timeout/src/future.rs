@@ -5,7 +5,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{self, Poll, ready},
-    time::Duration,
 };
 
 use donjon_core::{
@@ -17,7 +16,11 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower_service::Service;
 
-use crate::{clock::Due, guard::Guarded, layer::Shared, timeouts::Timeouts};
+use crate::{
+    clock::Due,
+    guard::Guarded,
+    layer::{Place, Shared},
+};
 
 /// How the answer comes, and how it is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +41,6 @@ pin_project! {
         // Made on the first wait; a call that is answered at once has none.
         #[pin]
         timer: Option<Sleep>,
-        due: Option<Due>,
         waits_since: Option<Instant>,
         limits: Limits,
         shared: Arc<Shared>,
@@ -68,29 +70,50 @@ struct Folding {
 
 /// What holds for one call.
 #[derive(Clone, Copy, Debug)]
-struct Limits {
+pub(crate) struct Limits {
     delivered: Delivered,
-    first: Option<Duration>,
-    idle: Option<Duration>,
-    response: Option<Duration>,
-    deadline: Option<Due>,
+    place: Place,
+    deadline: Option<Instant>,
 }
 
 impl Limits {
-    /// When a call that waits since `since` must have resolved.
-    fn head(&self, since: Instant) -> Option<Due> {
-        let first = Due::after(since, TimeoutClock::FirstToken, self.first);
-        Due::earlier(self.whole(Some(since)), first)
+    pub(crate) const fn new(delivered: Delivered, place: Place, deadline: Option<Instant>) -> Self {
+        Self {
+            delivered,
+            place,
+            deadline,
+        }
+    }
+
+    /// When a call that waits since `since` must have resolved. Which clocks run is decided by how
+    /// the answer comes from below and goes up from here.
+    fn head(self, shared: &Shared, attempt: Option<&AttemptRef>, since: Instant) -> Option<Due> {
+        let whole = self.whole(shared, attempt, Some(since));
+        if self.delivered == Delivered::Whole {
+            return whole;
+        }
+        let first = shared.at(self.place).first_token;
+        Due::earlier(whole, Due::after(since, TimeoutClock::FirstToken, first))
     }
 
     /// When its whole answer must be there. A call that was not kept waiting waits from now on.
-    fn whole(&self, since: Option<Instant>) -> Option<Due> {
-        if self.response.is_none() {
-            return self.deadline;
+    fn whole(
+        self,
+        shared: &Shared,
+        attempt: Option<&AttemptRef>,
+        since: Option<Instant>,
+    ) -> Option<Due> {
+        let began = attempt.map(|attempt| attempt.ledger().began_at());
+        let deadline = Due::deadline(self.deadline, began);
+        let response = shared.at(self.place).response;
+        if response.is_none() || self.delivered == Delivered::Streamed {
+            return deadline;
         }
         let since = since.unwrap_or_else(Instant::now);
-        let response = Due::after(since, TimeoutClock::Response, self.response);
-        Due::earlier(self.deadline, response)
+        Due::earlier(
+            deadline,
+            Due::after(since, TimeoutClock::Response, response),
+        )
     }
 }
 
@@ -99,30 +122,18 @@ impl<F> TimeoutFuture<F> {
     pub(crate) fn new<S>(
         service: &mut S,
         shared: &Arc<Shared>,
-        timeouts: &Timeouts,
-        delivered: Delivered,
+        limits: Limits,
         request: LlmRequest,
     ) -> Self
     where
         S: Service<LlmRequest, Future = F>,
     {
-        // Which clocks run is decided by how the answer comes from below and goes up from here.
-        let from_below = delivered != Delivered::Whole;
-        let going_up = delivered != Delivered::Streamed;
-        let limits = Limits {
-            delivered,
-            first: timeouts.first_token.filter(|_| from_below),
-            idle: timeouts.idle,
-            response: timeouts.response.filter(|_| going_up),
-            deadline: Due::deadline(&request.call),
-        };
         let attempt = request.call.attempt().cloned();
         Self {
             state: State::Waiting {
                 future: service.call(request),
             },
             timer: None,
-            due: None,
             waits_since: None,
             limits,
             shared: shared.clone(),
@@ -149,14 +160,11 @@ where
                         body: Body::Stream(stream),
                         ..
                     })) => {
-                        let whole = this.limits.whole(*this.waits_since);
-                        let stream = Guarded::around(
-                            stream,
-                            this.limits.idle,
-                            whole,
-                            this.shared,
-                            this.attempt.take(),
-                        );
+                        let attempt = this.attempt.as_ref();
+                        let whole = this.limits.whole(this.shared, attempt, *this.waits_since);
+                        let idle = this.shared.at(this.limits.place).idle;
+                        let stream =
+                            Guarded::around(stream, idle, whole, this.shared, this.attempt.take());
                         if this.limits.delivered != Delivered::Folded {
                             break Ok(LlmResponse::stream(head, stream));
                         }
@@ -172,16 +180,13 @@ where
                         break Err(error);
                     }
                     Poll::Pending => {
-                        if this.waits_since.is_none() {
-                            let now = Instant::now();
-                            *this.waits_since = Some(now);
-                            *this.due = this.limits.head(now);
-                        }
-                        let Some(due) = this.due else {
+                        let since = *this.waits_since.get_or_insert_with(Instant::now);
+                        let attempt = this.attempt.as_ref();
+                        let Some(due) = this.limits.head(this.shared, attempt, since) else {
                             return Poll::Pending;
                         };
                         ready!(poll_timer(this.timer.as_mut(), due.at, cx));
-                        let error = this.shared.run_out(due);
+                        let error = this.shared.run_out(&due);
                         let mut drop = || this.state.set(State::Over);
                         match this.attempt {
                             Some(attempt) => attempt.let_go(&error, drop),
@@ -257,7 +262,7 @@ impl<F> fmt::Debug for TimeoutFuture<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TimeoutFuture")
             .field("limits", &self.limits)
-            .field("due", &self.due)
+            .field("waits_since", &self.waits_since)
             .finish_non_exhaustive()
     }
 }

@@ -19,24 +19,39 @@ pub struct TimeoutLayer {
 
 /// What a layer and its services share.
 pub(crate) struct Shared {
-    all: Timeouts,
-    models: HashMap<Box<str>, Timeouts>,
-    targets: HashMap<Box<str>, Timeouts>,
+    /// Those of all, then those of single models and targets.
+    sets: Vec<Timeouts>,
+    models: HashMap<Box<str>, Place>,
+    targets: HashMap<Box<str>, Place>,
     pub(crate) counters: Counters,
 }
 
+/// Where the limits of a call stand: less for its future to carry than the limits themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place(usize);
+
 impl Shared {
     /// The limits of `request`: those of its target, else of its model, else of all.
-    pub(crate) fn of(&self, request: &LlmRequest) -> &Timeouts {
+    pub(crate) fn of(&self, request: &LlmRequest) -> Place {
         let mut own = None;
         if !self.targets.is_empty() {
             let target = request.call.attempt().and_then(|attempt| attempt.target());
-            own = target.and_then(|target| self.targets.get(&**target));
+            own = target.and_then(|target| self.targets.get(target.as_str()));
         }
         if own.is_none() && !self.models.is_empty() {
-            own = self.models.get(&*request.model);
+            own = self.models.get(&**request.model());
         }
-        own.unwrap_or(&self.all)
+        own.copied().unwrap_or_default()
+    }
+
+    /// The limits at `place`.
+    #[inline]
+    pub(crate) fn at(&self, place: Place) -> &Timeouts {
+        &self.sets[place.0]
+    }
+
+    fn named(&self, names: &HashMap<Box<str>, Place>, name: &str) -> &Timeouts {
+        self.at(names.get(name).copied().unwrap_or_default())
     }
 }
 
@@ -67,19 +82,17 @@ impl TimeoutLayer {
     /// The limits that hold where nothing else was set; the transport takes
     /// [`connect`](Timeouts::connect) from here.
     pub fn timeouts(&self) -> &Timeouts {
-        &self.shared.all
+        self.shared.at(Place::default())
     }
 
     /// The limits that hold for a target.
     pub fn timeouts_of_target(&self, target: &str) -> &Timeouts {
-        let own = self.shared.targets.get(target);
-        own.unwrap_or(&self.shared.all)
+        self.shared.named(&self.shared.targets, target)
     }
 
     /// The limits that hold for a model, at a target without limits of its own.
     pub fn timeouts_of_model(&self, model: &str) -> &Timeouts {
-        let own = self.shared.models.get(model);
-        own.unwrap_or(&self.shared.all)
+        self.shared.named(&self.shared.models, model)
     }
 }
 
@@ -104,7 +117,7 @@ impl<S> Layer<S> for TimeoutLayer {
 impl fmt::Debug for TimeoutLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TimeoutLayer")
-            .field("all", &self.shared.all)
+            .field("sets", &self.shared.sets)
             .field("models", &self.shared.models)
             .field("targets", &self.shared.targets)
             .finish_non_exhaustive()
@@ -198,19 +211,23 @@ impl TimeoutBuilder {
             targets,
         } = self;
         all.check(None)?;
-        let changed = |changes: Vec<(Box<str>, Change)>| {
+        let mut sets = vec![all];
+        let mut changed = |changes: Vec<(Box<str>, Change)>| {
             let changes = changes.into_iter().map(|(name, change)| {
                 let timeouts = change(all);
                 timeouts.check(Some(&name))?;
-                Ok((name, timeouts))
+                let place = Place(sets.len());
+                sets.push(timeouts);
+                Ok((name, place))
             });
             changes.collect::<Result<HashMap<_, _>, ConfigError>>()
         };
+        let (models, targets) = (changed(models)?, changed(targets)?);
         Ok(TimeoutLayer {
             shared: Arc::new(Shared {
-                all,
-                models: changed(models)?,
-                targets: changed(targets)?,
+                sets,
+                models,
+                targets,
                 counters: Counters::default(),
             }),
         })

@@ -10,7 +10,7 @@ use donjon_core::{AttemptCause, Delivery, LlmError, LlmRequest, LlmResponse, Ope
 use tower_service::Service;
 
 use crate::{
-    future::{Delivered, TimeoutFuture},
+    future::{Delivered, Limits, TimeoutFuture},
     layer::Shared,
 };
 
@@ -43,7 +43,8 @@ where
 
     #[inline]
     fn call(&mut self, mut request: LlmRequest) -> Self::Future {
-        let timeouts = self.shared.of(&request);
+        let place = self.shared.of(&request);
+        let timeouts = self.shared.at(place);
         // Who watches this attempt from further in is told through it why it ends.
         if request.call.attempt().is_none() {
             request.call.open_attempt(AttemptCause::First);
@@ -59,7 +60,8 @@ where
         } else {
             Delivered::Whole
         };
-        TimeoutFuture::new(&mut self.inner, &self.shared, timeouts, delivered, request)
+        let limits = Limits::new(delivered, place, request.call.deadline());
+        TimeoutFuture::new(&mut self.inner, &self.shared, limits, request)
     }
 }
 

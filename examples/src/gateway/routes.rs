@@ -51,13 +51,13 @@ impl Service<LlmRequest> for Routes {
         let route = self
             .routes
             .iter()
-            .find(|(glob, _)| glob.matches(&request.model));
+            .find(|(glob, _)| glob.matches(request.model()));
         match route {
             Some((_, stack)) => stack.send(request).left_future(),
             None => {
                 let error = LlmError::new(
                     ErrorKind::ModelNotFound,
-                    format!("no route takes the model `{}`", request.model),
+                    format!("no route takes the model `{}`", request.model()),
                 );
                 std::future::ready(Err(error.with_scope(Scope::Caller))).right_future()
             }

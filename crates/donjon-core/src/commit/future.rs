@@ -180,7 +180,7 @@ fn withheld(head: &Head) -> LlmError {
         "the provider's filter withheld the answer",
     );
     match &head.provider {
-        Some(provider) => error.with_provider(provider.clone()),
+        Some(provider) => error.with_provider(*provider),
         None => error,
     }
 }

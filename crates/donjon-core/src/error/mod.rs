@@ -8,7 +8,7 @@ use std::{borrow::Cow, convert::Infallible, error::Error, fmt, sync::Arc, time::
 pub use disposition::{Classify, DefaultTable, Disposition, Health};
 pub use kind::{ErrorKind, Scope, TimeoutClock};
 
-use crate::hints::Hints;
+use crate::{hints::Hints, name::Name};
 
 /// An error of any service or layer.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -25,8 +25,8 @@ struct Inner {
     kind: ErrorKind,
     scope: Scope,
     message: Cow<'static, str>,
-    provider: Option<Arc<str>>,
-    target: Option<Arc<str>>,
+    provider: Option<Name>,
+    target: Option<Name>,
     status: Option<u16>,
     code: Option<Box<str>>,
     field: Option<Box<str>>,
@@ -42,14 +42,14 @@ struct Inner {
 #[non_exhaustive]
 pub struct FailedAttempt {
     /// The target's name.
-    pub target: Arc<str>,
+    pub target: Name,
     /// What its last attempt ended with.
     pub error: LlmError,
 }
 
 impl FailedAttempt {
     /// `target` failed with `error`.
-    pub fn new(target: impl Into<Arc<str>>, error: LlmError) -> Self {
+    pub fn new(target: impl Into<Name>, error: LlmError) -> Self {
         Self {
             target: target.into(),
             error,
@@ -100,13 +100,13 @@ impl LlmError {
     }
 
     /// The provider that said it.
-    pub fn provider(&self) -> Option<&Arc<str>> {
-        self.0.provider.as_ref()
+    pub fn provider(&self) -> Option<Name> {
+        self.0.provider
     }
 
     /// The target that it came from.
-    pub fn target(&self) -> Option<&Arc<str>> {
-        self.0.target.as_ref()
+    pub fn target(&self) -> Option<Name> {
+        self.0.target
     }
 
     /// The HTTP status that the provider answered with.
@@ -172,14 +172,14 @@ impl LlmError {
 
     /// Sets the provider that said it.
     #[must_use]
-    pub fn with_provider(mut self, provider: impl Into<Arc<str>>) -> Self {
+    pub fn with_provider(mut self, provider: impl Into<Name>) -> Self {
         self.edit().provider = Some(provider.into());
         self
     }
 
     /// Sets the target that it came from.
     #[must_use]
-    pub fn with_target(mut self, target: impl Into<Arc<str>>) -> Self {
+    pub fn with_target(mut self, target: impl Into<Name>) -> Self {
         self.edit().target = Some(target.into());
         self
     }

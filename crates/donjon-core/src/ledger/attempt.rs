@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{Ledger, unstamp};
-use crate::{error::LlmError, vocab::Usage};
+use crate::{error::LlmError, name::Name, vocab::Usage};
 
 /// Why an attempt was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -69,8 +69,8 @@ pub struct Attempt {
     /// The attempt it follows from.
     pub parent: Option<u32>,
     /// The target that was asked.
-    pub target: Option<Arc<str>>,
-    /// The model that was asked.
+    pub target: Option<Name>,
+    /// The model that was asked, once the leaf or a driver that maps it has said so.
     pub model: Option<Arc<str>>,
     /// When it was handed to the transport.
     pub sent_at: Option<Duration>,
@@ -112,15 +112,10 @@ pub(super) struct Slot {
     committed_at: AtomicU64,
     ended_at: AtomicU64,
     usage: [AtomicU64; 7],
-    aim: OnceLock<Aim>,
+    /// The number of its name; 0 stands for none.
+    target: AtomicU32,
+    model: OnceLock<Arc<str>>,
     error: OnceLock<LlmError>,
-}
-
-/// Who is asked for which model.
-#[derive(Clone)]
-struct Aim {
-    target: Option<Arc<str>>,
-    model: Arc<str>,
 }
 
 impl Slot {
@@ -128,6 +123,22 @@ impl Slot {
         self.cause.store(cause as u8, Relaxed);
         // 0 stands for none.
         self.parent.store(parent.map_or(0, |p| p + 1), Release);
+    }
+
+    fn target(&self) -> Option<Name> {
+        Name::of_number(self.target.load(Acquire))
+    }
+
+    fn set_target(&self, target: Name) {
+        if self.target.load(Acquire) == 0 {
+            self.target.store(target.number().get(), Release);
+        }
+    }
+
+    fn set_model(&self, model: &Arc<str>) {
+        if self.model.get().is_none() {
+            let _ = self.model.set(model.clone());
+        }
     }
 
     pub(super) fn read(&self, index: u32) -> Attempt {
@@ -150,8 +161,8 @@ impl Slot {
                 4 => AttemptCause::Resume,
                 _ => AttemptCause::First,
             },
-            target: self.aim.get().and_then(|aim| aim.target.clone()),
-            model: self.aim.get().map(|aim| aim.model.clone()),
+            target: self.target(),
+            model: self.model.get().cloned(),
             sent_at: unstamp(self.sent_at.load(Acquire)),
             first_byte_at: unstamp(self.first_byte_at.load(Acquire)),
             committed_at: unstamp(self.committed_at.load(Acquire)),
@@ -208,10 +219,14 @@ impl AttemptRef {
         let parent = self.is_open().then_some(self.index);
         self.index = self.ledger.open_slot(cause, parent);
         // A retry asks the same target for the same model.
-        if let (AttemptCause::Retry, Some(parent)) = (cause, parent)
-            && let Some(aim) = self.ledger.slot(parent).aim.get()
-        {
-            let _ = self.slot().aim.set(aim.clone());
+        if let (AttemptCause::Retry, Some(parent)) = (cause, parent) {
+            let parent = self.ledger.slot(parent);
+            if let Some(target) = parent.target() {
+                self.slot().set_target(target);
+            }
+            if let Some(model) = parent.model.get() {
+                self.slot().set_model(model);
+            }
         }
     }
 
@@ -240,8 +255,8 @@ impl AttemptRef {
     }
 
     /// The target that is asked, once that is said.
-    pub fn target(&self) -> Option<&Arc<str>> {
-        self.slot().aim.get()?.target.as_ref()
+    pub fn target(&self) -> Option<Name> {
+        self.slot().target()
     }
 
     /// Claims it for sending; false if it was claimed before.
@@ -249,15 +264,16 @@ impl AttemptRef {
         !self.slot().claimed.swap(true, AcqRel)
     }
 
-    /// Says which target and model are asked. Only the first to say so counts.
-    pub fn aim(&self, target: Option<&Arc<str>>, model: &Arc<str>) {
-        let slot = self.slot();
-        if slot.aim.get().is_none() {
-            let _ = slot.aim.set(Aim {
-                target: target.cloned(),
-                model: model.clone(),
-            });
-        }
+    /// Says which target is asked. Only the first to say so counts.
+    #[inline]
+    pub fn set_target(&self, target: Name) {
+        self.slot().set_target(target);
+    }
+
+    /// Says which model is asked: a driver that maps it, or the leaf. Only the first to say so
+    /// counts.
+    pub fn set_model(&self, model: &Arc<str>) {
+        self.slot().set_model(model);
     }
 
     /// Stamps it as handed to the transport. Only the first stamp counts.

@@ -88,14 +88,32 @@ impl<S: Service<LlmRequest>> ReadyCall<S> {
         }
     }
 
-    /// Calls `service`, which its caller has readied, with `request`.
-    pub fn already_ready(mut service: S, request: LlmRequest) -> Self {
-        let future = service.call(request);
+    /// Keeps `service`, which may have been readied, until it is called. Until then it is pending.
+    pub const fn resting(service: S) -> Self {
         Self {
             service,
             limit: None,
-            state: State::Called { future },
+            state: State::Readying { request: None },
         }
+    }
+
+    /// Calls the service, which has been readied, with `request`.
+    #[inline]
+    pub fn call_readied(self: Pin<&mut Self>, request: LlmRequest) {
+        let mut this = self.project();
+        let future = this.service.call(request);
+        this.state.set(State::Called { future });
+    }
+
+    /// Lets go of the service that was readied, and of what it holds; a clone, which is not readied,
+    /// takes its place.
+    pub fn let_go(self: Pin<&mut Self>)
+    where
+        S: Clone,
+    {
+        let service = self.project().service;
+        let spare = service.clone();
+        drop(std::mem::replace(service, spare));
     }
 
     /// Drops what is left of the last call, and starts over with `request`.

@@ -1,6 +1,6 @@
 //! What belongs to one call and not to its prompt.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -69,7 +69,7 @@ pub struct CacheDirective {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Call {
-    within: Option<Duration>,
+    within: Within,
     deadline: Option<Instant>,
     /// How urgent it is.
     pub priority: Priority,
@@ -77,10 +77,37 @@ pub struct Call {
     pub estimate: Option<Estimate>,
     /// The longest wait (hint, bucket, queue) that may be begun while an untried target remains.
     pub patience: Option<Duration>,
-    /// What it asks of a cache.
-    pub cache: CacheDirective,
     begun: Option<AttemptRef>,
     dispatched: bool,
+}
+
+/// How long a call that has not begun may take, in nanoseconds; a request is moved often, so that
+/// each word of it counts.
+#[derive(Clone, Copy)]
+struct Within(u64);
+
+impl Within {
+    fn get(self) -> Option<Duration> {
+        (self.0 < u64::MAX).then(|| Duration::from_nanos(self.0))
+    }
+
+    /// Five hundred years are as good as no limit.
+    fn shorten(&mut self, within: Duration) {
+        let nanos = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX);
+        self.0 = self.0.min(nanos);
+    }
+}
+
+impl Default for Within {
+    fn default() -> Self {
+        Self(u64::MAX)
+    }
+}
+
+impl fmt::Debug for Within {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
 }
 
 impl Call {
@@ -92,7 +119,7 @@ impl Call {
     fn begun(&mut self) -> &mut AttemptRef {
         self.begun.get_or_insert_with(|| {
             let ledger = Ledger::open();
-            if let Some(within) = self.within {
+            if let Some(within) = self.within.get() {
                 let at = saturating_add(ledger.began_at(), within);
                 self.deadline = Some(self.deadline.map_or(at, |earlier| earlier.min(at)));
             }
@@ -149,7 +176,7 @@ impl Call {
                 let at = saturating_add(ledger.began_at(), within);
                 self.set_deadline(at);
             }
-            None => self.within = Some(self.within.map_or(within, |shorter| shorter.min(within))),
+            None => self.within.shorten(within),
         }
     }
 

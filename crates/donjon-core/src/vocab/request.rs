@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use serde_json::value::to_raw_value;
 
 use super::{
-    call::{Call, Priority},
+    call::{CacheDirective, Call, Priority},
     chat::Chat,
     embed::Embed,
     identity::Identity,
@@ -71,30 +71,42 @@ pub enum Delivery {
 ///
 /// let request = LlmRequest::chat("gpt-4o-mini", [Message::user("What is a donjon?")]);
 /// let elsewhere = request.clone().with_model("llama-3.3-70b");
-/// assert_eq!(&*elsewhere.model, "llama-3.3-70b");
+/// assert_eq!(&**elsewhere.model(), "llama-3.3-70b");
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct LlmRequest {
-    /// The model that is asked; a target may map it to its own.
-    pub model: Arc<str>,
-    /// What is asked.
-    pub prompt: Arc<Prompt>,
-    /// On whose behalf.
-    pub identity: Arc<Identity>,
+    ask: Arc<Ask>,
+    /// The model of a target, where it is not the one that the caller asks for.
+    mapped: Option<Arc<str>>,
     /// How the answer is to come.
     pub delivery: Delivery,
     /// What belongs to this call alone.
     pub call: Call,
 }
 
+/// What a caller asks. It has one reference count, so that a layer which keeps a request for another
+/// attempt pays for one.
+#[derive(Clone)]
+struct Ask {
+    model: Arc<str>,
+    prompt: Arc<Prompt>,
+    identity: Arc<Identity>,
+    cache: CacheDirective,
+}
+
 impl LlmRequest {
     /// Asks `model` with `prompt`, for a whole answer.
     pub fn new(model: impl Into<Arc<str>>, prompt: impl Into<Arc<Prompt>>) -> Self {
-        Self {
+        let ask = Ask {
             model: model.into(),
             prompt: prompt.into(),
             identity: Identity::anonymous(),
+            cache: CacheDirective::default(),
+        };
+        Self {
+            ask: Arc::new(ask),
+            mapped: None,
             delivery: Delivery::Unary,
             call: Call::default(),
         }
@@ -148,20 +160,52 @@ impl LlmRequest {
     ///
     /// What came from an OpenAI body goes out as it came, but for the model and the delivery.
     pub fn to_openai_chat(&self) -> Option<Bytes> {
-        let Prompt::Chat(chat) = &*self.prompt else {
+        let Prompt::Chat(chat) = self.prompt() else {
             return None;
         };
         let body = Body {
-            model: &self.model,
+            model: self.model(),
             delivery: self.delivery,
             chat,
         };
         serde_json::to_vec(&body).ok().map(Bytes::from)
     }
 
+    /// The model that is asked: the one that the caller asked for, or what a target maps it to.
+    pub fn model(&self) -> &Arc<str> {
+        self.mapped.as_ref().unwrap_or(&self.ask.model)
+    }
+
+    /// What is asked.
+    pub fn prompt(&self) -> &Prompt {
+        &self.ask.prompt
+    }
+
+    /// What is asked, to be kept or asked once more; its address tells prompts apart that are the
+    /// same by more than their words.
+    pub fn shared_prompt(&self) -> &Arc<Prompt> {
+        &self.ask.prompt
+    }
+
+    /// How many requests, this one included, share what is asked: more than one while a driver keeps
+    /// it for another attempt.
+    pub fn shared_by(&self) -> usize {
+        Arc::strong_count(&self.ask)
+    }
+
+    /// On whose behalf it is made.
+    pub fn identity(&self) -> &Arc<Identity> {
+        &self.ask.identity
+    }
+
+    /// What it asks of a cache.
+    pub fn cache(&self) -> &CacheDirective {
+        &self.ask.cache
+    }
+
     /// What it asks for.
     pub fn operation(&self) -> Operation {
-        match &*self.prompt {
+        match self.prompt() {
             Prompt::Chat(_) => Operation::Chat,
             Prompt::Embed(_) => Operation::Embed,
         }
@@ -169,7 +213,7 @@ impl LlmRequest {
 
     /// The prompt, if it asks for a chat completion.
     pub fn as_chat(&self) -> Option<&Chat> {
-        match &*self.prompt {
+        match self.prompt() {
             Prompt::Chat(chat) => Some(chat),
             Prompt::Embed(_) => None,
         }
@@ -178,7 +222,7 @@ impl LlmRequest {
     /// The prompt to be changed, if it asks for a chat completion: copied if it is shared, and no
     /// longer passed on as it came.
     pub fn edit_chat(&mut self) -> Option<&mut Chat> {
-        match Arc::make_mut(&mut self.prompt) {
+        match Arc::make_mut(&mut Arc::make_mut(&mut self.ask).prompt) {
             Prompt::Chat(chat) => {
                 chat.wire = None;
                 Some(chat)
@@ -200,8 +244,18 @@ impl LlmRequest {
     /// Asks another model; copies no prompt.
     #[must_use]
     pub fn with_model(mut self, model: impl Into<Arc<str>>) -> Self {
-        self.model = model.into();
+        self.set_model(model);
         self
+    }
+
+    /// Asks another model; copies no prompt.
+    pub fn set_model(&mut self, model: impl Into<Arc<str>>) {
+        self.mapped = Some(model.into());
+    }
+
+    /// Asks something else; requests that share the prompt keep theirs.
+    pub fn set_prompt(&mut self, prompt: impl Into<Arc<Prompt>>) {
+        Arc::make_mut(&mut self.ask).prompt = prompt.into();
     }
 
     /// Asks for the answer chunk by chunk.
@@ -214,8 +268,18 @@ impl LlmRequest {
     /// Says on whose behalf it is made.
     #[must_use]
     pub fn on_behalf_of(mut self, identity: impl Into<Arc<Identity>>) -> Self {
-        self.identity = identity.into();
+        self.set_identity(identity);
         self
+    }
+
+    /// Says on whose behalf it is made; copies no prompt.
+    pub fn set_identity(&mut self, identity: impl Into<Arc<Identity>>) {
+        Arc::make_mut(&mut self.ask).identity = identity.into();
+    }
+
+    /// Says what it asks of a cache; copies no prompt.
+    pub fn set_cache(&mut self, directive: CacheDirective) {
+        Arc::make_mut(&mut self.ask).cache = directive;
     }
 
     /// Says how long the call may take from its beginning.
@@ -230,6 +294,19 @@ impl LlmRequest {
     pub fn with_priority(mut self, priority: Priority) -> Self {
         self.call.priority = priority;
         self
+    }
+}
+
+impl fmt::Debug for LlmRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LlmRequest")
+            .field("model", self.model())
+            .field("prompt", self.prompt())
+            .field("identity", self.identity())
+            .field("cache", self.cache())
+            .field("delivery", &self.delivery)
+            .field("call", &self.call)
+            .finish()
     }
 }
 

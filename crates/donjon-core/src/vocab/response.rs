@@ -6,6 +6,7 @@ use super::completion::Completion;
 use crate::{
     error::LlmError,
     hints::Hints,
+    name::Name,
     observe::{Context, Observer},
     stream::ResponseStream,
 };
@@ -41,9 +42,9 @@ pub struct Head {
     /// The model that served.
     pub model: Arc<str>,
     /// The kind of provider (`openai`, `anthropic`), in the words of OpenTelemetry.
-    pub provider: Option<Arc<str>>,
+    pub provider: Option<Name>,
     /// The target that served.
-    pub target: Option<Arc<str>>,
+    pub target: Option<Name>,
     /// The provider's name for the answer.
     pub id: Option<Arc<str>>,
     /// Where it came from.

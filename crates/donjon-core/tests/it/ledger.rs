@@ -119,12 +119,11 @@ async fn patience_bounds_a_wait_only_while_a_target_is_untried() {
 #[tokio::test]
 async fn a_retry_keeps_its_target_and_hears_that_its_target_was_superseded() {
     let mut request = LlmRequest::chat("m", []);
-    let target: std::sync::Arc<str> = "t".into();
     let hedged = request.call.open_attempt(AttemptCause::Hedge).clone();
-    hedged.aim(Some(&target), &request.model);
+    hedged.set_target("t".into());
     request.call.claim_attempt(AttemptCause::Retry);
     let retry = request.call.claim_attempt(AttemptCause::Retry).clone();
-    assert_eq!(retry.target(), Some(&target));
+    assert_eq!(retry.target(), Some("t".into()));
     hedged.set_dropped(donjon_core::DropReason::Superseded);
     assert_eq!(retry.dropped(), Some(donjon_core::DropReason::Superseded));
     // A hedge does not hear it of the attempt that it races.

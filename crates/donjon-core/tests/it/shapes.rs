@@ -237,7 +237,8 @@ async fn a_driver_calls_again_on_a_service_that_it_readied() {
     let mut spare = Spare::new(ConcurrencyLimit::new(leaf, 1));
     assert!(is_ready(spare.get_mut()));
     let service = spare.take();
-    let mut call = Box::pin(ReadyCall::already_ready(service, request()));
+    let mut call = Box::pin(ReadyCall::resting(service));
+    call.as_mut().call_readied(request());
     call.as_mut().await.expect("served");
     call.as_mut().rest();
     assert!(

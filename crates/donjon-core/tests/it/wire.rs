@@ -110,7 +110,7 @@ fn cloning_and_remapping_cost_the_same_for_any_prompt() {
     let counted = allocation_counter::measure(|| {
         let clone = large.clone();
         let remapped = clone.clone().with_model(other.clone());
-        assert!(Arc::ptr_eq(&remapped.prompt, &large.prompt));
+        assert!(Arc::ptr_eq(remapped.shared_prompt(), large.shared_prompt()));
     });
     assert_eq!(counted.count_total, 0);
 }

@@ -25,7 +25,7 @@ impl Service<LlmRequest> for Leaf {
 
     fn call(&mut self, request: LlmRequest) -> Self::Future {
         ready(Ok(LlmResponse::complete(
-            Head::new(request.model),
+            Head::new(request.model().clone()),
             self.0.clone(),
         )))
     }

@@ -50,7 +50,7 @@ async fn each_target_is_asked_for_its_own_model() {
     let answer = ask(&failover, request()).await;
     let asked = models
         .each_ref()
-        .map(|m| m.calls()[0].request.model.clone());
+        .map(|m| m.calls()[0].request.model().clone());
     assert_eq!(
         asked.each_ref().map(|m| &**m),
         ["asked", "b-only", "c-own", "asked"]
@@ -109,7 +109,7 @@ async fn the_last_target_gets_the_request_itself() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let book = seen.clone();
     let target = service_fn(move |request: LlmRequest| {
-        let others = Arc::strong_count(&request.prompt) - 1;
+        let others = request.shared_by() - 1;
         book.lock().expect("no panic").push(others);
         std::future::ready(Err(LlmError::new(ErrorKind::ServerError, "")))
     });

@@ -77,7 +77,12 @@ async fn a_call_dropped_at_any_await_point_leaves_nothing() {
             // A stream that is dropped once its finish reason came has succeeded.
             let cancelled: u64 = targets.iter().map(|t| t.cancelled).sum();
             let served: u64 = targets.iter().map(|t| t.successes).sum();
-            assert_eq!(cancelled + served, 1, "after {polls} polls");
+            // One that was never polled was given to nobody.
+            assert_eq!(
+                cancelled + served,
+                u64::from(polls > 0),
+                "after {polls} polls"
+            );
             assert!(served == 1 || !ended);
             polls += 1;
         }

@@ -139,7 +139,7 @@ impl Service<LlmRequest> for Broken {
 
     fn call(&mut self, request: LlmRequest) -> Self::Future {
         assert!(!self.0, "it was not ready");
-        let head = donjon_core::Head::new(request.model);
+        let head = donjon_core::Head::new(request.model().clone());
         let answer = donjon_core::ChatCompletion::text("m", "hi");
         ready(Ok(LlmResponse::complete(head, answer)))
     }

@@ -17,10 +17,10 @@ mod request_out;
 mod stream;
 mod words;
 
-use std::{borrow::Cow, sync::Arc};
+use std::borrow::Cow;
 
 use bytes::Bytes;
-use donjon_core::{Completion, LlmError, LlmRequest};
+use donjon_core::{Completion, LlmError, LlmRequest, Name};
 use http::{
     HeaderMap, HeaderValue, Method, Request, StatusCode, Uri,
     header::{ACCEPT, CONTENT_TYPE},
@@ -39,7 +39,7 @@ use crate::codec::{Asked, Codec};
 /// The codec of Anthropic, and of servers that speak its words.
 #[derive(Clone, Debug)]
 pub struct Anthropic {
-    provider: Arc<str>,
+    provider: Name,
     messages: Uri,
     headers: HeaderMap,
     max_tokens: u64,
@@ -55,8 +55,8 @@ impl Anthropic {
 impl Codec for Anthropic {
     type Decoder = AnthropicDecoder;
 
-    fn provider(&self) -> &Arc<str> {
-        &self.provider
+    fn provider(&self) -> Name {
+        self.provider
     }
 
     fn encode(&self, request: &LlmRequest) -> Result<Request<Full<Bytes>>, LlmError> {

@@ -37,7 +37,7 @@ pub(super) fn encode(request: &LlmRequest, max_tokens: u64) -> Result<Bytes, Llm
     };
     let wire = chat.wire.as_ref();
     if let Some(json) = wire.and_then(|wire| wire.in_dialect(Dialect::Anthropic)) {
-        return rewrite(json, &request.model, request.is_stream(), max_tokens);
+        return rewrite(json, request.model(), request.is_stream(), max_tokens);
     }
     if chat.choices() > 1 {
         let message = "Anthropic gives one choice";
@@ -45,7 +45,7 @@ pub(super) fn encode(request: &LlmRequest, max_tokens: u64) -> Result<Bytes, Llm
     }
     let (system, messages) = conversation(&chat.messages)?;
     Ok(json::to_bytes(&RequestOut {
-        model: &request.model,
+        model: request.model(),
         max_tokens: chat.output_limit().unwrap_or(max_tokens),
         stream: request.is_stream(),
         system,

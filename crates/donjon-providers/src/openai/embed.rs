@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn there_and_back() {
         let request = LlmRequest::embed("e-1", ["a", "b"]);
-        let donjon_core::Prompt::Embed(embed) = &*request.prompt else {
+        let donjon_core::Prompt::Embed(embed) = request.prompt() else {
             panic!("embeddings were asked for");
         };
         let body: serde_json::Value = serde_json::from_slice(&encode("e-1", embed)).expect("JSON");

@@ -11,11 +11,9 @@ mod error;
 mod foreign;
 mod stream;
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use donjon_core::{
-    ChatCompletion, Chunk, Completion, Delivery, Dialect, ErrorKind, LlmError, LlmRequest,
+    ChatCompletion, Chunk, Completion, Delivery, Dialect, ErrorKind, LlmError, LlmRequest, Name,
     Operation, Prompt, Wire,
 };
 use http::{
@@ -37,7 +35,7 @@ use crate::{
 /// The codec of OpenAI, Azure OpenAI, OpenRouter, Ollama and every compatible server.
 #[derive(Clone, Debug)]
 pub struct OpenAi {
-    provider: Arc<str>,
+    provider: Name,
     addresses: Addresses,
     headers: HeaderMap,
     /// Whether it is OpenAI's own API, and not one that is like it.
@@ -99,7 +97,7 @@ impl OpenAi {
                 deployment,
                 version,
             } => {
-                let deployment = deployment.as_deref().unwrap_or(&request.model);
+                let deployment = deployment.as_deref().unwrap_or(request.model());
                 let path = match request.operation() {
                     Operation::Embed => "embeddings",
                     _ => "chat/completions",
@@ -116,11 +114,11 @@ impl OpenAi {
     }
 
     fn body(&self, request: &LlmRequest) -> Result<Bytes, LlmError> {
-        match &*request.prompt {
+        match request.prompt() {
             Prompt::Chat(chat) => {
                 let mut asked = request.clone();
                 if let Some(adapted) = foreign::adapt(chat, self.genuine)? {
-                    asked.prompt = Arc::new(adapted.into());
+                    asked.set_prompt(Prompt::Chat(adapted));
                 }
                 if let Delivery::Stream { usage } = &mut asked.delivery {
                     // Whoever the figures are for, they settle budgets and limits; a caller who did
@@ -129,7 +127,7 @@ impl OpenAi {
                 }
                 asked.to_openai_chat().ok_or_else(unsupported)
             }
-            Prompt::Embed(embed) => Ok(embed::encode(&request.model, embed)),
+            Prompt::Embed(embed) => Ok(embed::encode(request.model(), embed)),
             _ => Err(unsupported()),
         }
     }
@@ -145,8 +143,8 @@ fn unsupported() -> LlmError {
 impl Codec for OpenAi {
     type Decoder = OpenAiDecoder;
 
-    fn provider(&self) -> &Arc<str> {
-        &self.provider
+    fn provider(&self) -> Name {
+        self.provider
     }
 
     fn encode(&self, request: &LlmRequest) -> Result<Request<Full<Bytes>>, LlmError> {

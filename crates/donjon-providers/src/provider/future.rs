@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use donjon_core::{
-    AttemptRef, Billed, BoxError, Completion, ErrorKind, Head, Hints, LlmError, LlmResponse,
+    AttemptRef, Billed, BoxError, Completion, ErrorKind, Head, Hints, LlmError, LlmResponse, Name,
     ResponseStream,
 };
 use http::{HeaderMap, Response, header::CONTENT_TYPE, response::Parts};
@@ -217,8 +217,8 @@ impl<C: Codec> Exchange<C> {
 
     fn head(&self, hints: Option<Arc<Hints>>) -> Head {
         let mut head = Head::new(self.model.clone());
-        head.provider = Some(self.shared.codec.provider().clone());
-        head.target.clone_from(&self.settings.target);
+        head.provider = Some(self.shared.codec.provider());
+        head.target = self.settings.target;
         head.hints = hints;
         head
     }
@@ -287,19 +287,15 @@ impl<C: Codec> Exchange<C> {
 
     /// Says whose error it is.
     fn sign(&self, error: LlmError) -> LlmError {
-        sign(
-            error,
-            self.shared.codec.provider(),
-            self.settings.target.as_ref(),
-        )
+        sign(error, self.shared.codec.provider(), self.settings.target)
     }
 }
 
 /// Says whose error `error` is.
-pub(super) fn sign(error: LlmError, provider: &Arc<str>, target: Option<&Arc<str>>) -> LlmError {
-    let error = error.with_provider(provider.clone());
+pub(super) fn sign(error: LlmError, provider: Name, target: Option<Name>) -> LlmError {
+    let error = error.with_provider(provider);
     match target {
-        Some(target) => error.with_target(target.clone()),
+        Some(target) => error.with_target(target),
         None => error,
     }
 }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use donjon_core::{BoxError, LlmError, LlmRequest, LlmResponse, WallClock};
+use donjon_core::{BoxError, LlmError, LlmRequest, LlmResponse, Name, WallClock};
 use http::{Request, Response};
 use http_body::Body;
 use http_body_util::Full;
@@ -50,7 +50,7 @@ struct Shared<C> {
 /// What may be set of a provider; cheap to clone.
 #[derive(Clone, Debug)]
 struct Settings {
-    target: Option<Arc<str>>,
+    target: Option<Name>,
     max_answer: usize,
     max_event: usize,
     clock: WallClock,
@@ -59,7 +59,7 @@ struct Settings {
 impl<C: Codec, T> Provider<C, T> {
     /// Speaks in the words of `codec` over `transport`.
     pub fn new(codec: C, transport: T) -> Self {
-        let counters = Arc::new(Counters::new(codec.provider().clone()));
+        let counters = Arc::new(Counters::new(codec.provider()));
         Self {
             transport,
             shared: Arc::new(Shared { codec, counters }),
@@ -74,7 +74,7 @@ impl<C: Codec, T> Provider<C, T> {
 
     /// Names the target in answers, errors and the ledger. Default: none, and a layer above may.
     #[must_use]
-    pub fn with_target(mut self, target: impl Into<Arc<str>>) -> Self {
+    pub fn with_target(mut self, target: impl Into<Name>) -> Self {
         self.settings.target = Some(target.into());
         self
     }
@@ -146,13 +146,16 @@ where
         self.shared.counters.call();
         let attempt = request.call.dispatch().clone();
         attempt.leaf_stamps_sent();
-        attempt.aim(self.settings.target.as_ref(), &request.model);
+        if let Some(target) = self.settings.target {
+            attempt.set_target(target);
+        }
+        attempt.set_model(request.model());
         let encoded = self.shared.codec.encode(&request);
         let exchange = future::Exchange {
             shared: self.shared.clone(),
             settings: self.settings.clone(),
             asked,
-            model: request.model,
+            model: request.model().clone(),
             attempt,
         };
         match encoded {

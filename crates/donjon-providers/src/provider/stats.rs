@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use donjon_core::{Figure, Snapshot};
+use donjon_core::{Figure, Name, Snapshot};
 
 /// What a provider and its clones have done since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,14 +28,14 @@ pub struct ProviderHandle {
 /// Relaxed: they order nothing.
 #[derive(Debug)]
 pub(super) struct Counters {
-    provider: Arc<str>,
+    provider: Name,
     calls: AtomicU64,
     streams: AtomicU64,
     malformed_events: AtomicU64,
 }
 
 impl Counters {
-    pub(super) fn new(provider: Arc<str>) -> Self {
+    pub(super) fn new(provider: Name) -> Self {
         Self {
             provider,
             calls: AtomicU64::new(0),

@@ -87,9 +87,8 @@ where
 
     fn fail(&mut self, error: LlmError) -> LlmError {
         self.events = None;
-        let provider = self.head.provider.as_ref();
-        let error = match provider {
-            Some(provider) => sign(error, provider, self.head.target.as_ref()),
+        let error = match self.head.provider {
+            Some(provider) => sign(error, provider, self.head.target),
             None => error,
         };
         let error = self.said.add_to(error);

@@ -38,7 +38,7 @@ const ANTHROPIC_REQUEST: &str = r#"{ "max_tokens" : 9, "model" :"asked","thinkin
 #[tokio::test]
 async fn an_anthropic_request_to_anthropic() {
     let request = a::request_from_json(ANTHROPIC_REQUEST).expect("valid");
-    assert_eq!(&*request.model, "asked");
+    assert_eq!(&**request.model(), "asked");
     let out = sent(&anthropic(), &request.clone().with_model("served")).await;
     let expected = ANTHROPIC_REQUEST.replace("\"asked\"", "\"served\"");
     assert_eq!(out, expected, "byte for byte");

@@ -110,7 +110,7 @@ async fn the_ledger_is_stamped() {
         .await
         .expect_err("refused");
     assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert_eq!(error.provider().map(|p| &**p), Some("anthropic"));
+    assert_eq!(error.provider().map(|p| p.as_str()), Some("anthropic"));
     assert_eq!((ledger.sent(), ledger.opened()), (0, 1));
     // Nor under `commit`, which else takes any failure for one that was sent.
     let mut request = donjon_core::LlmRequest::embed("m", ["x"]);
@@ -146,7 +146,10 @@ async fn an_error_carries_all_that_was_said() {
         (ErrorKind::RateLimited, Some(429))
     );
     assert_eq!(
-        (error.provider().map(|p| &**p), error.target().map(|t| &**t)),
+        (
+            error.provider().map(|p| p.as_str()),
+            error.target().map(|t| t.as_str())
+        ),
         (Some("openai"), Some("t"))
     );
     assert_eq!(

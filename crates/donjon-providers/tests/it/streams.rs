@@ -131,8 +131,8 @@ async fn errors_in_a_stream_end_it() {
     assert_eq!(
         (
             error.kind(),
-            error.provider().map(|p| &**p),
-            error.target().map(|t| &**t)
+            error.provider().map(|p| p.as_str()),
+            error.target().map(|t| t.as_str())
         ),
         (ErrorKind::Overloaded, Some("openai"), Some("t"))
     );

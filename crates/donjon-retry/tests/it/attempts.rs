@@ -101,7 +101,7 @@ async fn what_is_refused_before_it_is_sent_does_not_go_on_for_ever() {
     let leaf = service_fn(move |request: LlmRequest| {
         let mut model = seen.clone();
         async move {
-            let bare = LlmRequest::new(request.model, request.prompt);
+            let bare = LlmRequest::new(request.model().clone(), request.shared_prompt().clone());
             tower::ServiceExt::ready(&mut model).await?;
             tower::Service::call(&mut model, bare).await
         }
@@ -141,7 +141,7 @@ async fn the_request_is_not_cloned_for_the_last_attempt() {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let counts = seen.clone();
         let leaf = service_fn(move |request: LlmRequest| {
-            let count = Arc::strong_count(&request.prompt);
+            let count = request.shared_by();
             counts.lock().expect("no panic").push(count);
             std::future::ready(Err::<LlmResponse, _>(LlmError::new(
                 ErrorKind::ServerError,
@@ -226,7 +226,7 @@ async fn the_cause_stays_reachable() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_is_handed_on_as_it_is() {
     let leaf = service_fn(|request: LlmRequest| {
-        let mut head = Head::new(request.model);
+        let mut head = Head::new(request.model().clone());
         head.id = Some("id-7".into());
         let answer = donjon_core::ChatCompletion::text("served", "yes");
         std::future::ready(Ok::<_, LlmError>(LlmResponse::complete(head, answer)))

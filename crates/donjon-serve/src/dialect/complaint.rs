@@ -50,7 +50,7 @@ fn told(error: &LlmError) -> Cow<'_, LlmError> {
     }
     let mut told = LlmError::new(reason.kind(), message).with_attempts(error.attempts().to_vec());
     if let Some(provider) = reason.provider() {
-        told = told.with_provider(provider.clone());
+        told = told.with_provider(provider);
     }
     if let Some(code) = reason.code() {
         told = told.with_code(code);

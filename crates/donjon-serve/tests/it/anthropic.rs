@@ -38,7 +38,7 @@ fn names(events: &[(String, Value)]) -> Vec<&str> {
 #[tokio::test]
 async fn a_whole_answer() {
     let serve = Serve::new(llm(|request: LlmRequest| {
-        assert_eq!(request.identity.user.as_deref(), Some("cook"));
+        assert_eq!(request.identity().user.as_deref(), Some("cook"));
         let chat = request.as_chat().unwrap();
         assert_eq!(chat.messages[0].role, Role::System);
         assert_eq!(chat.messages[1].text(), "hello");

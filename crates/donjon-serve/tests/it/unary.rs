@@ -14,7 +14,7 @@ use crate::support::{CHAT, HELLO, MESSAGES, head, hello_chunks, llm, post, read,
 #[tokio::test]
 async fn says_who_served_and_passes_the_answer_on() {
     let serve = Serve::new(llm(|mut request: LlmRequest| {
-        assert_eq!(&*request.model, "m");
+        assert_eq!(&**request.model(), "m");
         assert!(!request.is_stream());
         request
             .call
@@ -120,7 +120,7 @@ async fn an_answer_to_something_else_is_an_error_of_ours() {
 
 async fn identity_of(body: &'static str, closure: bool) -> Value {
     let llm = llm(|request: LlmRequest| {
-        let Identity { tenant, user, .. } = &*request.identity;
+        let Identity { tenant, user, .. } = &**request.identity();
         let text = json!([tenant.as_deref(), user.as_deref()]).to_string();
         let answer = ChatCompletion::text("m", text);
         Ok(LlmResponse::complete(head(), answer))

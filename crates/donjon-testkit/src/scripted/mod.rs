@@ -19,7 +19,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use donjon_core::LlmRequest;
+use donjon_core::{LlmRequest, Name};
 use tokio::sync::Semaphore;
 
 pub use record::{CallEnd, SeenCall};
@@ -61,7 +61,7 @@ use service::Readiness;
 pub struct ScriptedLlm {
     shared: Arc<Shared>,
     permits: Option<Permits>,
-    provider: Arc<str>,
+    provider: Name,
     commits: bool,
     lenient: bool,
     ends: Option<EndLog>,
@@ -150,7 +150,7 @@ impl ScriptedLlm {
 
     /// Names the provider in answers and errors. Default: `scripted`.
     #[must_use]
-    pub fn provider(mut self, name: impl Into<Arc<str>>) -> Self {
+    pub fn provider(mut self, name: impl Into<Name>) -> Self {
         self.provider = name.into();
         self
     }
@@ -269,7 +269,7 @@ impl Clone for ScriptedLlm {
         Self {
             shared: self.shared.clone(),
             permits: self.permits.clone(),
-            provider: self.provider.clone(),
+            provider: self.provider,
             commits: self.commits,
             lenient: self.lenient,
             ends: self.ends.clone(),

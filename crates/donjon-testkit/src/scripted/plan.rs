@@ -53,7 +53,7 @@ impl Plan {
             head: VecDeque::from([Step::Wait(head_after)]),
             body: VecDeque::new(),
             choices: request.choices(),
-            model: request.model.clone(),
+            model: request.model().clone(),
             id: format!("scripted-{number}").into(),
             hints: (!limits.is_empty()).then(|| Arc::new(Hints::new(limits))),
             unsent: false,

@@ -10,7 +10,7 @@ use std::{
 
 use donjon_core::{
     Chunk, Completion, EmbedInput, Embedding, Embeddings, ErrorKind, Fold, Head, LlmError,
-    LlmRequest, LlmResponse, Prompt, ResponseStream,
+    LlmRequest, LlmResponse, Name, Prompt, ResponseStream,
 };
 use futures_core::Stream;
 use tokio::{
@@ -79,7 +79,7 @@ impl Player {
 pub(super) struct Play {
     ticket: Option<Ticket>,
     plan: Plan,
-    provider: Arc<str>,
+    provider: Name,
     /// What is embedded; `None` for a chat.
     inputs: Option<u32>,
     streamed: bool,
@@ -93,12 +93,12 @@ impl Play {
     pub(super) fn new(
         shared: Arc<Shared>,
         permit: Option<OwnedSemaphorePermit>,
-        provider: Arc<str>,
+        provider: Name,
         mut request: LlmRequest,
     ) -> Self {
         let attempt = request.call.dispatch().clone();
         attempt.leaf_stamps_sent();
-        attempt.aim(None, &request.model);
+        attempt.set_model(request.model());
         let script = shared.next(&request);
         let inputs = inputs(&request);
         let streamed = request.is_stream() && inputs.is_none();
@@ -125,7 +125,7 @@ impl Play {
     fn head(&self) -> Head {
         let mut head = Head::new(self.plan.model.clone());
         head.id = Some(self.plan.id.clone());
-        head.provider = Some(self.provider.clone());
+        head.provider = Some(self.provider);
         head.hints.clone_from(&self.plan.hints);
         head
     }
@@ -133,7 +133,7 @@ impl Play {
     fn fail(&mut self, mut ticket: Ticket, error: LlmError) -> LlmError {
         let error = match error.provider() {
             Some(_) => error,
-            None => error.with_provider(self.provider.clone()),
+            None => error.with_provider(self.provider),
         };
         if error.status().is_some() {
             ticket.attempt.stamp_first_byte();
@@ -171,7 +171,7 @@ impl Play {
 }
 
 fn inputs(request: &LlmRequest) -> Option<u32> {
-    let count = match &*request.prompt {
+    let count = match request.prompt() {
         Prompt::Embed(embed) => match &embed.input {
             EmbedInput::Texts(texts) => texts.len(),
             EmbedInput::Tokens(tokens) => tokens.len(),
@@ -226,7 +226,7 @@ impl Future for Play {
                     let stream = Playback {
                         ticket,
                         player: std::mem::take(&mut this.player),
-                        provider: this.provider.clone(),
+                        provider: this.provider,
                     };
                     let stream = ResponseStream::new(this.plan.choices, stream);
                     return Poll::Ready(Ok(LlmResponse::stream(this.head(), stream)));
@@ -249,7 +249,7 @@ impl fmt::Debug for Play {
 struct Playback {
     ticket: Ticket,
     player: Player,
-    provider: Arc<str>,
+    provider: Name,
 }
 
 impl Stream for Playback {
@@ -267,7 +267,7 @@ impl Stream for Playback {
             Said::Fail(error) => {
                 let error = match error.provider() {
                     Some(_) => error,
-                    None => error.with_provider(this.provider.clone()),
+                    None => error.with_provider(this.provider),
                 };
                 this.ticket.end(CallEnd::Failed(error.kind()));
                 Some(Err(error))

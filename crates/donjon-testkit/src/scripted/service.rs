@@ -7,7 +7,7 @@ use std::{
 };
 
 use donjon_core::{
-    Commit, CommitLayer, End, LlmError, LlmRequest, LlmResponse, Observer, Watch, watch,
+    Commit, CommitLayer, End, LlmError, LlmRequest, LlmResponse, Name, Observer, Watch, watch,
 };
 use tokio::sync::OwnedSemaphorePermit;
 use tower_layer::Layer;
@@ -63,7 +63,7 @@ impl Service<LlmRequest> for ScriptedLlm {
         let mut once = Once(Some(Below {
             shared: self.shared.clone(),
             permit,
-            provider: self.provider.clone(),
+            provider: self.provider,
             ends: MaybeEnds(self.ends.as_ref().map(EndLog::observer)),
         }));
         ScriptedFuture(if self.commits {
@@ -80,7 +80,7 @@ struct Once(Option<Below>);
 struct Below {
     shared: Arc<Shared>,
     permit: Option<OwnedSemaphorePermit>,
-    provider: Arc<str>,
+    provider: Name,
     ends: MaybeEnds,
 }
 

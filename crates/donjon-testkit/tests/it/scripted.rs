@@ -87,7 +87,7 @@ async fn the_queue_is_played_before_the_rest() {
     llm.set_otherwise("changed");
     assert_eq!(text(&llm, streamed()).await, Ok("changed".into()));
 
-    let by_model = ScriptedLlm::from_fn(|request| match &*request.model {
+    let by_model = ScriptedLlm::from_fn(|request| match &**request.model() {
         "asked" => Script::answer("yes"),
         _ => ErrorKind::ModelNotFound.into(),
     });
@@ -185,7 +185,7 @@ async fn an_error_carries_what_the_server_said() {
     assert_eq!(error.status(), Some(429));
     assert_eq!(error.retry_after(), Some(2 * SECOND));
     assert_eq!(error.should_retry(), Some(false));
-    assert_eq!(error.provider().map(|name| &**name), Some("openai"));
+    assert_eq!(error.provider().map(|name| name.as_str()), Some("openai"));
     let hints = error.hints().expect("hints");
     assert_eq!(hints.of(LimitUnit::Requests), Some(&limit));
     llm.set_otherwise(Script::default().limit(limit));

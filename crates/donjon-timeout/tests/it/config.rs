@@ -1,6 +1,6 @@
 //! Limits by model and target, and limits that make no sense.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use donjon_core::{AttemptCause, Snapshot, TimeoutClock};
 use donjon_testkit::Script;
@@ -26,10 +26,9 @@ async fn a_target_wins_over_a_model_and_a_model_over_all() {
     ] {
         let service = layer.layer(model(Script::hang()));
         let mut call = streamed().with_model(name);
-        let target = Arc::from(target);
-        let name = call.model.clone();
+        let name = call.model().clone();
         let attempt = call.call.open_attempt(AttemptCause::First);
-        attempt.aim(Some(&target), &name);
+        attempt.set_target(target.into());
         let began = Instant::now();
         let error = send(&service, call).await.expect_err("silence");
         assert_eq!(error.kind(), ran_out(TimeoutClock::FirstToken));

@@ -104,8 +104,11 @@ async fn what_cannot_be_streamed_is_asked_for_as_it_is() {
 async fn the_prompt_is_not_copied_for_it() {
     let model = model("Hello!");
     let call = request();
-    let prompt = Arc::clone(&call.prompt);
+    let prompt = Arc::clone(call.shared_prompt());
     let answer = send(&around(&model, over_stream()), call).await;
     answer.expect("answered");
-    assert!(Arc::ptr_eq(&prompt, &model.calls()[0].request.prompt));
+    assert!(Arc::ptr_eq(
+        &prompt,
+        model.calls()[0].request.shared_prompt()
+    ));
 }

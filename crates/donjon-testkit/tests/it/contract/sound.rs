@@ -127,9 +127,10 @@ where
     }
 
     fn call(&mut self, request: LlmRequest) -> Answer {
-        let first = ReadyCall::already_ready(self.0.take(), request.clone());
+        let first = ReadyCall::resting(self.0.take());
         Box::pin(async move {
             let mut call = Box::pin(first);
+            call.as_mut().call_readied(request.clone());
             for _ in 0..2 {
                 match call.as_mut().await {
                     Err(error) if error.disposition().retry => {}
