@@ -110,7 +110,6 @@ struct EventBody {
 }
 
 /// Where the events come from.
-#[expect(clippy::large_enum_variant, reason = "the small ones are rare")]
 enum Source {
     /// A call that has not committed.
     Call(BoxLlmFuture),

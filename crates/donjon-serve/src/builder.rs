@@ -5,7 +5,7 @@ use std::{error::Error, fmt, sync::Arc, time::Duration};
 use donjon_core::{Identity, LlmError, Snapshot, WallClock};
 use http::request::Parts;
 
-use crate::{models::Models, service::Serve, settings::Settings};
+use crate::{models::Models, reply::is_repeated, service::Serve, settings::Settings};
 
 /// Builds a [`Serve`].
 #[derive(Debug)]
@@ -96,6 +96,17 @@ impl<S> ServeBuilder<S> {
         self
     }
 
+    /// Answers with this status, 424 for one, where an error is not to be repeated
+    /// ([`should_retry`](Self::should_retry) says `false`) although its own status is one that
+    /// clients repeat: 408, 409, 429 and 5xx. It is for callers whose libraries go by the status
+    /// alone and do not read `x-should-retry`; the error's own status stands in `x-donjon-status`,
+    /// its type and code stay in the body. Default `None`: every error has its own status.
+    #[must_use]
+    pub fn final_status(mut self, status: impl Into<Option<u16>>) -> Self {
+        self.settings.final_status = status.into();
+        self
+    }
+
     /// Adds a handle whose health `/health/ready` asks, and whose figures `/health` shows.
     #[must_use]
     pub fn snapshot(mut self, handle: Arc<dyn Snapshot>) -> Self {
@@ -148,6 +159,15 @@ impl<S> ServeBuilder<S> {
                 });
             }
         }
+        if settings
+            .final_status
+            .is_some_and(|status| !(400..500).contains(&status) || is_repeated(status))
+        {
+            return Err(ConfigError {
+                setting: "final_status",
+                reason: "must be a 4xx that clients do not repeat: not 408, 409 or 429",
+            });
+        }
         if settings.open_early.is_some() {
             settings.keep_alive.get_or_insert(Duration::from_secs(10));
         }
@@ -190,6 +210,10 @@ mod tests {
             "body_timeout"
         );
         assert_eq!(refused(builder().keep_alive(Duration::ZERO)), "keep_alive");
+        for status in [200, 408, 409, 429, 500, 503] {
+            assert_eq!(refused(builder().final_status(status)), "final_status");
+        }
+        assert!(builder().final_status(424).build().is_ok());
         let error = builder().body_limit(0).build().unwrap_err();
         assert!(
             error

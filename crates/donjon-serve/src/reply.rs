@@ -16,6 +16,8 @@ const TARGET: HeaderName = HeaderName::from_static("x-donjon-target");
 const MODEL: HeaderName = HeaderName::from_static("x-donjon-model");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-donjon-attempts");
 const ORIGIN: HeaderName = HeaderName::from_static("x-donjon-origin");
+/// The status that an error would have had.
+const STATUS: HeaderName = HeaderName::from_static("x-donjon-status");
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// Asks nginx and its kin not to hold events back.
@@ -57,8 +59,15 @@ pub(crate) fn early(call: BoxLlmFuture, exchange: &Exchange) -> Response<ServeBo
 /// The service has failed.
 pub(crate) fn failed(error: &LlmError, exchange: &Exchange) -> Response<ServeBody> {
     let complaint = Complaint::of(error);
-    let mut response = complain(exchange.api, error.http_status(), &complaint);
+    let own = error.http_status();
+    let should_retry = (exchange.settings.should_retry)(error);
+    let in_place = exchange.settings.final_status;
+    let in_place = in_place.filter(|_| should_retry == Some(false) && is_repeated(own));
+    let mut response = complain(exchange.api, in_place.unwrap_or(own), &complaint);
     let headers = response.headers_mut();
+    if in_place.is_some() {
+        headers.insert(STATUS, own.into());
+    }
     put_call(headers, exchange);
     if let Some(target) = error.target() {
         put_text(headers, TARGET, target.as_str());
@@ -66,12 +75,18 @@ pub(crate) fn failed(error: &LlmError, exchange: &Exchange) -> Response<ServeBod
     if let Some(after) = complaint.retry_after() {
         put_retry_after(headers, after);
     }
-    match (exchange.settings.should_retry)(error) {
+    match should_retry {
         Some(true) => headers.insert(SHOULD_RETRY, HeaderValue::from_static("true")),
         Some(false) => headers.insert(SHOULD_RETRY, HeaderValue::from_static("false")),
         None => None,
     };
     response
+}
+
+/// Whether clients repeat a request that was answered with `status`: the rule of OpenAI's and
+/// Anthropic's own, where no header says otherwise.
+pub(crate) const fn is_repeated(status: u16) -> bool {
+    matches!(status, 408 | 409 | 429 | 500..)
 }
 
 /// The request makes no sense; no service was asked.

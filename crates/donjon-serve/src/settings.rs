@@ -19,6 +19,7 @@ pub(crate) struct Settings {
     pub(crate) keep_alive: Option<Duration>,
     pub(crate) identify: Option<Box<Identify>>,
     pub(crate) should_retry: Box<ShouldRetry>,
+    pub(crate) final_status: Option<u16>,
     pub(crate) models: Models,
     pub(crate) snapshots: Vec<Arc<dyn Snapshot>>,
     pub(crate) clock: WallClock,
@@ -35,6 +36,7 @@ impl Default for Settings {
             identify: None,
             // Whoever stands below has retried already.
             should_retry: Box::new(|_| Some(false)),
+            final_status: None,
             models: Models::default(),
             snapshots: Vec::new(),
             clock: WallClock::system(),

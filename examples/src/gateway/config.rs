@@ -127,6 +127,9 @@ pub struct Failover {
 pub struct Server {
     /// The largest body of a request, in bytes.
     pub max_body_bytes: Option<usize>,
+    /// The status of errors that are not to be repeated, for clients that do not read
+    /// `x-should-retry`.
+    pub final_status: Option<u16>,
 }
 
 /// A time such as `500ms`, `5s`, `2m`.

@@ -25,7 +25,7 @@ const BASE_DELAY: Duration = Duration::from_millis(500);
 pub struct Gateway {
     routes: Routes,
     models: Vec<String>,
-    max_body_bytes: Option<usize>,
+    server: config::Server,
 }
 
 impl Gateway {
@@ -65,7 +65,7 @@ impl Gateway {
         Ok(Self {
             routes: Routes::new(routes),
             models,
-            max_body_bytes: config.server.max_body_bytes,
+            server: config.server.clone(),
         })
     }
 
@@ -77,12 +77,14 @@ impl Gateway {
     pub fn service(&self) -> Result<Serve<Routes>, ConfigError> {
         let mut serve = Serve::builder(self.routes.clone())
             .models(self.models.iter().map(String::as_str))
+            .final_status(self.server.final_status)
             .snapshots(self.snapshots());
-        if let Some(bytes) = self.max_body_bytes {
+        if let Some(bytes) = self.server.max_body_bytes {
             serve = serve.body_limit(bytes);
         }
         serve.build().map_err(|error| match error.setting {
             "body_limit" => ConfigError::new("server.max_body_bytes", error),
+            "final_status" => ConfigError::new("server.final_status", error),
             _ => ConfigError::new("server", error),
         })
     }

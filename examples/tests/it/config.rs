@@ -101,6 +101,11 @@ fn what_makes_no_sense_is_named_by_its_path() {
             "server.max_body_bytes",
         ),
         (
+            "max_body_bytes = 1000000",
+            "final_status = 503",
+            "server.final_status",
+        ),
+        (
             "http://127.0.0.1:9/v1",
             "ftp://h/v1",
             "providers.main.base_url",

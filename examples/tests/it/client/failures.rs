@@ -152,6 +152,28 @@ async fn out_of_the_box_it_repeats_a_503_whatever_the_gateway_says() {
     assert_eq!(only.count(), 4);
 }
 
+/// Behind a gateway whose final errors have a status that nobody repeats, it asks once, as it comes.
+#[tokio::test]
+async fn out_of_the_box_it_leaves_an_exhausted_stack_alone_that_answers_with_a_final_status() {
+    for (failure, code) in [
+        (Failure::service_unavailable(), None),
+        (Failure::server_error(), None),
+        (Failure::rate_limited(), Some("rate_limit_exceeded")),
+    ] {
+        let first = always(failure.clone()).await;
+        let second = always(failure).await;
+        let targets = [(OPENAI, &first), (OPENAI, &second)];
+        let more = "[server]\nfinal_status = 424";
+        let gate = Gate::open(&config(&targets, 2, more)).await;
+        let error = refused(client(&gate).chat().create(question()).await);
+        assert_eq!(error.status_code, 424, "{error}");
+        if code.is_some() {
+            assert_eq!(error.api_error.code.as_deref(), code);
+        }
+        assert_eq!((first.count(), second.count()), (2, 1));
+    }
+}
+
 #[tokio::test]
 async fn failures_that_the_gateway_heals_are_not_seen() {
     let first = upstream([
