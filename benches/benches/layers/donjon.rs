@@ -110,8 +110,8 @@ impl Counter {
 impl Check for Counter {
     type Permit = Permit;
 
-    fn check(&self, _: &mut LlmRequest) -> Result<Permit, LlmError> {
-        Ok(self.enter())
+    fn check(&self, _: &mut LlmRequest) -> Result<Option<Permit>, LlmError> {
+        Ok(Some(self.enter()))
     }
 }
 

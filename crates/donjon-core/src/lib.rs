@@ -81,7 +81,7 @@ pub use name::Name;
 pub use observe::{End, Observer, Outcome};
 pub use reservation::{Account, Reservation, Settlement};
 pub use service::{BoxLlmFuture, BoxLlmService, LlmService};
-pub use snapshot::{Figure, FigureKind, Snapshot};
+pub use snapshot::{Figure, FigureKind, Labelled, Snapshot};
 pub use stream::ResponseStream;
 pub use vocab::{
     Body, CacheDirective, Call, Chat, ChatCompletion, Choice, ChoiceDelta, Chunk, Completion,

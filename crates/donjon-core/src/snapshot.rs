@@ -1,6 +1,6 @@
 //! How a handle shows its figures.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 /// What a figure is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,6 +56,49 @@ impl Figure {
     pub fn label(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         self.labels.push((name, value.into()));
         self
+    }
+}
+
+/// What a handle shows, each figure marked with what it belongs to: for the handles of several layers
+/// of one kind, such as the pools of several targets.
+pub struct Labelled<S> {
+    inner: S,
+    label: (&'static str, Cow<'static, str>),
+}
+
+impl<S> Labelled<S> {
+    /// Marks the figures of `inner` with the label `name` of this value.
+    pub fn new(name: &'static str, value: impl Into<Cow<'static, str>>, inner: S) -> Self {
+        let label = (name, value.into());
+        Self { inner, label }
+    }
+}
+
+impl<S: Snapshot> Snapshot for Labelled<S> {
+    fn layer(&self) -> &'static str {
+        self.inner.layer()
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        let (name, value) = &self.label;
+        let figures = self.inner.figures().into_iter();
+        figures
+            .map(|figure| figure.label(name, value.clone()))
+            .collect()
+    }
+
+    fn health(&self) -> Result<(), String> {
+        let (_, value) = &self.label;
+        self.inner.health().map_err(|why| format!("{value}: {why}"))
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Labelled<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Labelled")
+            .field("inner", &self.inner)
+            .field("label", &self.label)
+            .finish()
     }
 }
 

@@ -24,12 +24,25 @@ pub trait Check {
     /// What is held for an admitted call until its end.
     type Permit: Observer;
 
-    /// Admits `request`, or says why not.
+    /// Admits `request`, or says why not. `None`: nothing is held for it, and it is not watched.
     ///
     /// # Errors
     ///
     /// The error that the call is answered with.
-    fn check(&self, request: &mut LlmRequest) -> Result<Self::Permit, LlmError>;
+    fn check(&self, request: &mut LlmRequest) -> Result<Option<Self::Permit>, LlmError>;
+}
+
+/// Without a check every call is admitted.
+impl<C: Check> Check for Option<C> {
+    type Permit = C::Permit;
+
+    #[inline]
+    fn check(&self, request: &mut LlmRequest) -> Result<Option<C::Permit>, LlmError> {
+        match self {
+            Some(check) => check.check(request),
+            None => Ok(None),
+        }
+    }
 }
 
 /// A service behind a [`Check`].
@@ -63,7 +76,10 @@ where
     fn call(&mut self, mut request: LlmRequest) -> Self::Future {
         request.call.begin();
         let state = match self.check.check(&mut request) {
-            Ok(permit) => {
+            Ok(None) => State::Passed {
+                future: self.inner.call(request),
+            },
+            Ok(Some(permit)) => {
                 // The context is taken before the request goes in.
                 let call = crate::observe::Context::of(&request.call);
                 State::Admitted {
@@ -97,6 +113,11 @@ pin_project! {
             #[pin]
             watch: Watch<F, P>,
         },
+        // Admitted, and nothing is held.
+        Passed {
+            #[pin]
+            future: F,
+        },
         Rejected {
             error: Option<LlmError>,
         },
@@ -114,6 +135,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             StateProj::Admitted { watch } => watch.poll(cx),
+            StateProj::Passed { future } => future.poll(cx).map_err(Into::into),
             StateProj::Rejected { error } => match error.take() {
                 Some(error) => Poll::Ready(Err(error)),
                 None => panic!("polled after completion"),
@@ -124,7 +146,7 @@ where
 
 impl<F, P: Observer> fmt::Debug for CheckFuture<F, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let admitted = matches!(self.state, State::Admitted { .. });
+        let admitted = !matches!(self.state, State::Rejected { .. });
         f.debug_struct("CheckFuture")
             .field("admitted", &admitted)
             .finish_non_exhaustive()

@@ -29,12 +29,28 @@ pub trait Admit {
     fn admit(&self, request: &mut LlmRequest) -> Admission<Self::Permit, Self::Wait>;
 }
 
+/// Without anybody who decides, every call passes.
+impl<A: Admit> Admit for Option<A> {
+    type Permit = A::Permit;
+    type Wait = A::Wait;
+
+    #[inline]
+    fn admit(&self, request: &mut LlmRequest) -> Admission<A::Permit, A::Wait> {
+        match self {
+            Some(admit) => admit.admit(request),
+            None => Admission::Free,
+        }
+    }
+}
+
 /// The decision on a call.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Admission<P, W> {
     /// It passes now.
     Yes(P),
+    /// It passes now, nothing is held for it, and it is not watched.
+    Free,
     /// It waits for its turn.
     Wait(W),
     /// It is rejected.
@@ -101,6 +117,9 @@ where
                     watch: Watch::in_context(context, self.inner.call(request), permit),
                 }
             }
+            Admission::Free => State::Passed {
+                future: self.inner.call(request),
+            },
             Admission::Wait(wait) => {
                 self.let_go();
                 State::Waiting {
@@ -141,6 +160,11 @@ pin_project! {
             #[pin]
             watch: Watch<S::Future, P>,
         },
+        // Admitted at once, and nothing is held.
+        Passed {
+            #[pin]
+            future: S::Future,
+        },
         // In the queue, holding nothing of the service below.
         Waiting {
             #[pin]
@@ -173,6 +197,7 @@ where
             match this.state.as_mut().project() {
                 StateProj::Admitted { watch } => return watch.poll(cx),
                 StateProj::Readying { watch } => return watch.poll(cx),
+                StateProj::Passed { future } => return future.poll(cx).map_err(Into::into),
                 StateProj::Waiting { wait, next } => {
                     let permit = ready!(wait.poll(cx));
                     let state = match (permit, next.take()) {
@@ -202,7 +227,7 @@ where
 impl<S: Service<LlmRequest>, P: Observer, W> fmt::Debug for GateFuture<S, P, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.state {
-            State::Admitted { .. } => "GateFuture::Admitted",
+            State::Admitted { .. } | State::Passed { .. } => "GateFuture::Admitted",
             State::Waiting { .. } => "GateFuture::Waiting",
             State::Readying { .. } => "GateFuture::Readying",
             State::Rejected { .. } => "GateFuture::Rejected",

@@ -11,6 +11,7 @@ use std::{
 
 use donjon_core::{
     BoxLlmService, ChatCompletion, ErrorKind, Head, LlmError, LlmRequest, LlmResponse,
+    ResponseStream,
     shape::{
         Admission, Admit, Check, CheckService, Gate, Lookup, ReadyCall, Shortcut, ShortcutService,
         Spare,
@@ -78,9 +79,9 @@ struct Allow(bool, Log);
 
 impl Check for Allow {
     type Permit = Box<dyn donjon_core::Observer>;
-    fn check(&self, _: &mut LlmRequest) -> Result<Self::Permit, LlmError> {
+    fn check(&self, _: &mut LlmRequest) -> Result<Option<Self::Permit>, LlmError> {
         if self.0 {
-            Ok(Box::new(self.1.observer("permit")))
+            Ok(Some(Box::new(self.1.observer("permit"))))
         } else {
             Err(LlmError::new(ErrorKind::CircuitOpen, ""))
         }
@@ -102,6 +103,57 @@ async fn a_check_admits_or_rejects_and_needs_no_clone() {
     let error = closed.call(request()).await.expect_err("rejected");
     assert_eq!(error.kind(), ErrorKind::CircuitOpen);
     assert_eq!(calls.load(SeqCst), 1);
+}
+
+/// What holds nothing costs a stream nothing: no observer is put on it.
+#[tokio::test]
+async fn where_nothing_is_held_nothing_is_watched() {
+    struct Streams;
+    impl Service<LlmRequest> for Streams {
+        type Response = LlmResponse;
+        type Error = LlmError;
+        type Future = std::future::Ready<Result<LlmResponse, LlmError>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: LlmRequest) -> Self::Future {
+            let stream = ResponseStream::new(1, futures_util::stream::empty());
+            std::future::ready(Ok(LlmResponse::stream(Head::new("m"), stream)))
+        }
+    }
+    async fn allocations<S>(mut service: S) -> u64
+    where
+        S: Service<LlmRequest, Response = LlmResponse, Error = LlmError>,
+    {
+        assert!(is_ready(&mut service));
+        let request = request().streamed();
+        let mut call = std::pin::pin!(service.call(request));
+        let counted = allocation_counter::measure(|| {
+            assert!(matches!(call.as_mut().poll(&mut cx()), Poll::Ready(Ok(_))));
+        });
+        counted.count_total
+    }
+    let bare = allocations(Streams).await;
+    let free = CheckService::new(Streams, None::<Allow>);
+    assert_eq!(allocations(free).await, bare);
+    let held = CheckService::new(Streams, Some(Allow(true, Log::default())));
+    assert!(allocations(held).await > bare);
+}
+
+#[tokio::test]
+async fn without_a_gate_every_call_passes() {
+    let leaf = Leaf::default();
+    let calls = leaf.calls.clone();
+    let mut gate = Gate::new(ConcurrencyLimit::new(leaf, 1), None::<Turn>);
+    for _ in 0..2 {
+        std::future::poll_fn(|cx| gate.poll_ready(cx))
+            .await
+            .expect("ready");
+        gate.call(request()).await.expect("passed");
+    }
+    assert_eq!(calls.load(SeqCst), 2);
 }
 
 /// Makes a call wait until it is told to go on, or lets it through at once.

@@ -43,8 +43,8 @@ struct Always;
 
 impl Check for Always {
     type Permit = ();
-    fn check(&self, _: &mut LlmRequest) -> Result<(), LlmError> {
-        Ok(())
+    fn check(&self, _: &mut LlmRequest) -> Result<Option<()>, LlmError> {
+        Ok(Some(()))
     }
 }
 
