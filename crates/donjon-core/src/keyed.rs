@@ -13,7 +13,8 @@ use std::{
     },
 };
 
-use papaya::HashMap;
+use foldhash::fast::RandomState;
+use papaya::{HashMap, ResizeMode};
 
 use crate::key::Key;
 
@@ -21,16 +22,24 @@ use crate::key::Key;
 pub trait Idle {
     /// Whether it limits, holds or remembers nothing any more, so that a fresh one would do.
     fn is_idle(&self) -> bool;
+
+    /// Whether it limits nobody at the moment, so that it may be forgotten where the map is full of
+    /// states of which none is idle; default only if it is idle.
+    fn may_be_forgotten(&self) -> bool {
+        self.is_idle()
+    }
 }
 
 /// The states of keys: bounded, without a lock for keys that are known.
 ///
-/// Whenever a new key comes, two of the oldest are looked at, and forgotten if they are idle and
-/// were not asked for since they were last looked at; so sweeping costs O(1) for each new key, and
-/// a key that still limits something is never forgotten. When the map is full of such keys, new
-/// ones are refused with [`Full`].
+/// While there is room enough no key is forgotten: to make its state anew takes longer than to find it.
+/// Once seven eighths are taken, two of the oldest are looked at whenever a new key comes, and
+/// forgotten if they are idle and were not asked for since they were last looked at; so sweeping
+/// costs O(1) for each new key, and a key that still limits something is never forgotten. Where the map is full, one that
+/// [may be forgotten](Idle::may_be_forgotten) goes if no idle one is found; when it is full of keys that
+/// may not, new ones are refused with [`Full`].
 pub struct Keyed<V> {
-    entries: HashMap<Key, Arc<Entry<V>>>,
+    entries: HashMap<Key, Entry<V>, RandomState>,
     order: Mutex<VecDeque<Key>>,
     capacity: usize,
     evicted: AtomicU64,
@@ -69,12 +78,19 @@ impl std::error::Error for Full {}
 /// How many of the oldest keys are looked at when a new one finds the map full, before it is
 /// refused.
 const SEARCH: usize = 64;
+/// How many of those are looked at for one that is idle, before one that only may be forgotten goes.
+const BETTER: usize = 16;
 
 impl<V: Idle> Keyed<V> {
     /// Keeps at most `capacity` keys; at least one.
     pub fn new(capacity: usize) -> Self {
         Self {
-            entries: HashMap::new(),
+            // A table that grows is copied as a whole by those who bring new keys: bit by bit, whoever
+            // only asks would have to look into the old and the new one for as long as no key comes.
+            entries: HashMap::builder()
+                .hasher(RandomState::default())
+                .resize_mode(ResizeMode::Blocking)
+                .build(),
             order: Mutex::default(),
             capacity: capacity.max(1),
             evicted: AtomicU64::new(0),
@@ -145,67 +161,83 @@ impl<V: Idle> Keyed<V> {
             asked: AtomicBool::new(true),
             gone: AtomicBool::new(false),
         };
-        self.entries.pin().insert(key.clone(), Arc::new(entry));
+        self.entries.pin().insert(key.clone(), entry);
         order.push_back(key.clone());
         Ok(value)
     }
 
-    /// Looks at two of the oldest keys; where the map is full, at more of them until there is room.
-    /// Keys that were asked for since they were last looked at are kept, unless all are.
+    /// Looks at two of the oldest keys once little room is left; where the map is full, at more of
+    /// them until there is room. Keys that were asked for since they were last looked at are kept,
+    /// unless all were.
     fn sweep(&self, order: &mut VecDeque<Key>) {
-        let mut spare = None;
+        if order.len() < self.capacity - self.capacity / 8 {
+            return;
+        }
         // No key is looked at twice.
         for looks in 0..SEARCH.min(order.len()) {
-            let room = order.len() < self.capacity;
-            if looks >= 2 && room {
+            let full = order.len() >= self.capacity;
+            if looks >= 2 && !full {
                 return;
             }
+            // One that is idle is better, and where few are, the next best must do.
+            let need = if full && looks >= BETTER {
+                Need::Room
+            } else {
+                Need::None
+            };
             let Some(oldest) = order.pop_front() else {
                 return;
             };
-            match self.look_at(&oldest) {
-                Look::Forgotten => {}
-                Look::Asked => {
-                    spare.get_or_insert_with(|| oldest.clone());
-                    order.push_back(oldest);
-                }
-                Look::Busy => order.push_back(oldest),
+            if !self.forget(&oldest, need, false) {
+                order.push_back(oldest);
             }
         }
-        if order.len() >= self.capacity
-            && let Some(spare) = spare
-            && matches!(self.look_at(&spare), Look::Forgotten)
-        {
-            order.retain(|key| *key != spare);
+        for need in [Need::None, Need::Room] {
+            if order.len() < self.capacity {
+                return;
+            }
+            let mut all = order.iter().take(SEARCH);
+            if let Some(at) = all.position(|key| self.forget(key, need, true)) {
+                order.remove(at);
+            }
         }
     }
 
-    /// Forgets a key that is idle, held by nobody, and was not asked for since the last look.
-    fn look_at(&self, key: &Key) -> Look {
+    /// Forgets a key that is held by nobody and is idle, or may be forgotten where there is need;
+    /// unless it was asked for since the last look, and that counts.
+    fn forget(&self, key: &Key, need: Need, though_asked: bool) -> bool {
         let entries = self.entries.pin();
         let Some(entry) = entries.get(key) else {
-            return Look::Forgotten;
+            return true;
         };
-        if entry.asked.swap(false, Relaxed) {
-            return Look::Asked;
+        if entry.asked.swap(false, Relaxed) && !though_asked {
+            return false;
         }
         entry.gone.store(true, SeqCst);
         fence(SeqCst);
-        if Arc::strong_count(&entry.value) > 1 || !entry.value.is_idle() {
+        let value = &entry.value;
+        let may = Arc::strong_count(value) == 1
+            && match need {
+                Need::None => value.is_idle(),
+                Need::Room => value.may_be_forgotten(),
+            };
+        if may {
+            entries.remove(key);
+            self.evicted.fetch_add(1, Relaxed);
+        } else {
             entry.gone.store(false, SeqCst);
-            return Look::Busy;
         }
-        entries.remove(key);
-        self.evicted.fetch_add(1, Relaxed);
-        Look::Forgotten
+        may
     }
 }
 
-/// What became of a key that was looked at.
-enum Look {
-    Forgotten,
-    Asked,
-    Busy,
+/// How much there is need for a key to be forgotten.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// Only if it is idle.
+    None,
+    /// Also if it is not, but may be forgotten.
+    Room,
 }
 
 impl<V> fmt::Debug for Keyed<V> {
@@ -245,6 +277,24 @@ mod tests {
         }
         assert!(keyed.get(&key(7)).is_some(), "it still limits");
         assert!(keyed.evicted() >= 9_900);
+    }
+
+    #[test]
+    fn while_there_is_room_nothing_is_forgotten() {
+        let keyed = Keyed::new(80);
+        let idle = || State(AtomicBool::new(true));
+        for _ in 0..10 {
+            for n in 0..70 {
+                keyed.get_or_make(&key(n), idle).expect("there is room");
+            }
+        }
+        assert_eq!((keyed.len(), keyed.evicted()), (70, 0));
+        for n in 70..100 {
+            keyed
+                .get_or_make(&key(n), idle)
+                .expect("idle ones give way");
+        }
+        assert!(keyed.len() <= 80 && keyed.evicted() >= 20);
     }
 
     #[test]
@@ -296,6 +346,29 @@ mod tests {
                 }
             }
         });
+    }
+
+    #[test]
+    fn what_may_be_forgotten_gives_way_where_nothing_is_idle() {
+        /// Never idle; odd ones may be forgotten.
+        struct Used(usize);
+        impl Idle for Used {
+            fn is_idle(&self) -> bool {
+                false
+            }
+            fn may_be_forgotten(&self) -> bool {
+                self.0 % 2 == 1
+            }
+        }
+        let keyed = Keyed::new(64);
+        for n in 0..64 {
+            assert!(keyed.get_or_make(&key(n), || Used(n)).is_ok());
+        }
+        for n in (65..2_000).step_by(2) {
+            assert!(keyed.get_or_make(&key(n), || Used(n)).is_ok());
+            assert_eq!(keyed.len(), 64);
+        }
+        assert!((0..64).step_by(2).all(|n| keyed.get(&key(n)).is_some()));
     }
 
     #[test]

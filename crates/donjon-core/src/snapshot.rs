@@ -1,6 +1,6 @@
 //! How a handle shows its figures.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 /// What a figure is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,13 +64,26 @@ impl Figure {
 pub struct Labelled<S> {
     inner: S,
     label: (&'static str, Cow<'static, str>),
+    decides: bool,
 }
 
 impl<S> Labelled<S> {
     /// Marks the figures of `inner` with the label `name` of this value.
     pub fn new(name: &'static str, value: impl Into<Cow<'static, str>>, inner: S) -> Self {
         let label = (name, value.into());
-        Self { inner, label }
+        let decides = true;
+        Self {
+            inner,
+            label,
+            decides,
+        }
+    }
+
+    /// Shows figures alone: that this layer cannot serve does not mean that nobody can.
+    #[must_use]
+    pub fn without_health(mut self) -> Self {
+        self.decides = false;
+        self
     }
 }
 
@@ -88,8 +101,25 @@ impl<S: Snapshot> Snapshot for Labelled<S> {
     }
 
     fn health(&self) -> Result<(), String> {
+        if !self.decides {
+            return Ok(());
+        }
         let (_, value) = &self.label;
         self.inner.health().map_err(|why| format!("{value}: {why}"))
+    }
+}
+
+impl<S: Snapshot + ?Sized> Snapshot for Arc<S> {
+    fn layer(&self) -> &'static str {
+        (**self).layer()
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        (**self).figures()
+    }
+
+    fn health(&self) -> Result<(), String> {
+        (**self).health()
     }
 }
 
