@@ -1,0 +1,90 @@
+//! What a layer was told to do.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use donjon_core::{Estimate, KeyBy, LlmRequest, Scope};
+
+use crate::{
+    limit::{Unit, Weight},
+    quota::{Need, Quotas},
+};
+
+/// What becomes of a call that does not fit now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// It waits for its turn, first come, first served.
+    #[default]
+    Wait,
+    /// It is refused at once, and told when it would fit.
+    Reject,
+}
+
+/// What becomes of a new key when `max_keys` are known and none of them is unused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WhenFull {
+    /// One of the oldest that limit nobody at the moment is forgotten for it: one of whose limits no
+    /// more than a half is used, for which nobody waits and no call is under way. If it comes back
+    /// within the window it begins anew, so it may then get up to half of its limits too much.
+    #[default]
+    Forget,
+    /// Its calls are refused, so that no key ever gets more than its limits.
+    Refuse,
+}
+
+/// How much a request weighs, as the user has it.
+pub(crate) type WeighAll = Arc<dyn Fn(&LlmRequest) -> Weight + Send + Sync>;
+
+pub(crate) struct Policy {
+    pub(crate) key_by: KeyBy,
+    pub(crate) overflow: Overflow,
+    pub(crate) max_wait: Option<Duration>,
+    pub(crate) max_queue: usize,
+    pub(crate) scope: Scope,
+    pub(crate) learn: bool,
+    pub(crate) weigh: Option<WeighAll>,
+    pub(crate) default_estimate: Estimate,
+}
+
+impl Policy {
+    /// What `request` needs of each limit, and the tokens of its prompt.
+    #[inline]
+    pub(crate) fn need(&self, request: &LlmRequest, quotas: &Quotas) -> (Need, u64) {
+        let weight = self.weigh.as_ref().map(|weigh| weigh(request));
+        if let Some(weight) = weight {
+            let need = quotas.all().iter().map(|quota| weight.of(quota.unit()));
+            return (need.collect(), weight.estimate.input);
+        }
+        let counted = request.call.estimate;
+        let estimate = counted.unwrap_or(self.default_estimate);
+        let need = quotas.all().iter().map(|quota| {
+            let need = match quota.unit() {
+                Unit::Requests => return 1,
+                Unit::Custom(_, weigh) => return weigh(request),
+                Unit::Tokens => estimate.total(),
+                Unit::InputTokens => estimate.input,
+                Unit::OutputTokens => estimate.output,
+            };
+            // What nobody counted cannot be too large.
+            match counted {
+                Some(_) => need,
+                None => need.min(quota.capacity()),
+            }
+        });
+        (need.collect(), estimate.input)
+    }
+}
+
+impl fmt::Debug for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Policy")
+            .field("key_by", &self.key_by)
+            .field("overflow", &self.overflow)
+            .field("max_wait", &self.max_wait)
+            .field("max_queue", &self.max_queue)
+            .field("scope", &self.scope)
+            .field("learn", &self.learn)
+            .finish_non_exhaustive()
+    }
+}
