@@ -4,6 +4,9 @@
 //!
 //! | feature | what it brings | default |
 //! |---|---|---|
+//! | `circuit-breaker` | [`circuit_breaker`]: stops asking a target that fails or is slow | yes |
+//! | `rate-limit` | [`rate_limit`]: requests and tokens over any windows, learned limits | yes |
+//! | `pool` | [`pool`]: so many calls at a time, fixed or adaptive, a fair queue | yes |
 //! | `retry` | [`retry`]: `Retry-After`, backoff with jitter, a retry budget | yes |
 //! | `timeout` | [`timeout`]: first token, idle, response, total, each its own clock | yes |
 //! | `failover` | [`failover`]: ordered targets, up to the first token | yes |
@@ -54,11 +57,17 @@ mod preset;
 #[cfg(feature = "preset")]
 mod stack;
 
+#[cfg(feature = "circuit-breaker")]
+pub use donjon_circuit_breaker as circuit_breaker;
 pub use donjon_core::*;
 #[cfg(feature = "failover")]
 pub use donjon_failover as failover;
+#[cfg(feature = "pool")]
+pub use donjon_pool as pool;
 #[cfg(feature = "providers")]
 pub use donjon_providers as providers;
+#[cfg(feature = "rate-limit")]
+pub use donjon_rate_limit as rate_limit;
 #[cfg(feature = "retry")]
 pub use donjon_retry as retry;
 #[cfg(feature = "serve")]
@@ -68,4 +77,4 @@ pub use donjon_timeout as timeout;
 #[cfg(feature = "preset")]
 pub use preset::{Preset, PresetError};
 #[cfg(feature = "preset")]
-pub use stack::{Stack, StackFuture};
+pub use stack::{Stack, StackFuture, TargetHandles};

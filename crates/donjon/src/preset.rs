@@ -1,33 +1,55 @@
 //! Building the preset stack.
 
-use std::{error::Error, fmt, time::Duration};
+use std::{collections::HashMap, error::Error, fmt, time::Duration};
 
-use donjon_core::CommitLayer;
+use donjon_circuit_breaker::{BreakerBuilder, BreakerLayer};
+use donjon_core::{
+    CommitLayer, Name,
+    shape::{CheckService, Gate},
+};
 use donjon_failover::{Failover, Target};
+use donjon_pool::{PoolBuilder, PoolLayer};
+use donjon_rate_limit::{RateLimitBuilder, RateLimitLayer};
 use donjon_retry::RetryLayer;
 use donjon_timeout::{DeadlineLayer, TimeoutLayer};
 use tower_layer::Layer;
 
-use crate::stack::Stack;
+use crate::stack::{Handles, Stack, TargetHandles};
 
 /// Builds the preset stack:
 ///
 /// ```text
-/// deadline → failover ┬ target 1: retry → timeout → commit → service
-///                     └ target 2: …
+/// deadline → rate limit (callers) → failover ┬ target 1
+///                                            └ target 2 …
+/// each target:
+/// retry → breaker (peek) → pool → rate limit (provider) → breaker (admit) → timeout → commit → service
 /// ```
 ///
-/// Every layer has its own defaults until it is replaced. The state of a layer (a retry budget,
-/// figures) is shared by all targets. Layers that come later join the stack without a change to the
+/// Every layer has its own defaults until it is replaced. The budget of retries and the clocks are
+/// shared by all targets; circuit, pool and provider's limits are each target's own. Pools and limits
+/// are there where they are asked for. Layers that come later join the stack without a change to the
 /// code that builds it.
 #[derive(Debug)]
 pub struct Preset<S> {
     targets: Vec<Target<S>>,
     total: Option<Duration>,
     patience: Option<Duration>,
+    callers: Option<RateLimitLayer>,
     retry: RetryLayer,
+    breaker: Option<BreakerBuilder>,
+    pool: Option<PoolBuilder>,
+    rate_limit: Option<RateLimitBuilder>,
+    own: HashMap<Name, Own>,
     timeout: TimeoutLayer,
     commit: CommitLayer,
+}
+
+/// What one target has instead of what all have.
+#[derive(Debug, Default)]
+struct Own {
+    breaker: Option<BreakerLayer>,
+    pool: Option<PoolLayer>,
+    rate_limit: Option<RateLimitLayer>,
 }
 
 impl<S> Preset<S> {
@@ -37,7 +59,12 @@ impl<S> Preset<S> {
             targets: Vec::new(),
             total: None,
             patience: None,
+            callers: None,
             retry: RetryLayer::default(),
+            breaker: Some(BreakerLayer::builder()),
+            pool: None,
+            rate_limit: None,
+            own: HashMap::new(),
             timeout: TimeoutLayer::default(),
             commit: CommitLayer::new(),
         }
@@ -65,10 +92,64 @@ impl<S> Preset<S> {
         self
     }
 
+    /// What each caller may use, by tenant or user: a limit built with
+    /// [`for_callers`](RateLimitBuilder::for_callers), outside of failover, so that a refusal is final
+    /// and a call is charged once. Default none.
+    #[must_use]
+    pub fn caller_limit(mut self, limit: impl Into<Option<RateLimitLayer>>) -> Self {
+        self.callers = limit.into();
+        self
+    }
+
     /// How attempts are repeated.
     #[must_use]
     pub fn retry(mut self, retry: RetryLayer) -> Self {
         self.retry = retry;
+        self
+    }
+
+    /// When a target is not asked any more; each gets a circuit of its own that is built so. Default
+    /// [`BreakerLayer::builder`]; `None` for no circuits.
+    #[must_use]
+    pub fn breaker(mut self, breaker: impl Into<Option<BreakerBuilder>>) -> Self {
+        self.breaker = breaker.into();
+        self
+    }
+
+    /// The circuit of one target; a layer that several stacks share has one state for all of them.
+    #[must_use]
+    pub fn breaker_of(mut self, target: impl Into<Name>, breaker: BreakerLayer) -> Self {
+        self.own.entry(target.into()).or_default().breaker = Some(breaker);
+        self
+    }
+
+    /// How many calls a target has at a time; each gets a pool of its own that is built so. Default
+    /// none: as many as come.
+    #[must_use]
+    pub fn pool(mut self, pool: impl Into<Option<PoolBuilder>>) -> Self {
+        self.pool = pool.into();
+        self
+    }
+
+    /// The pool of one target.
+    #[must_use]
+    pub fn pool_of(mut self, target: impl Into<Name>, pool: PoolLayer) -> Self {
+        self.own.entry(target.into()).or_default().pool = Some(pool);
+        self
+    }
+
+    /// What a target may be asked in a time; each gets limits of its own that are built so. Default
+    /// none. [`RateLimitLayer::learned`] for one target follows what its provider says.
+    #[must_use]
+    pub fn rate_limit(mut self, limit: impl Into<Option<RateLimitBuilder>>) -> Self {
+        self.rate_limit = limit.into();
+        self
+    }
+
+    /// The limits of one target.
+    #[must_use]
+    pub fn rate_limit_of(mut self, target: impl Into<Name>, limit: RateLimitLayer) -> Self {
+        self.own.entry(target.into()).or_default().rate_limit = Some(limit);
         self
     }
 
@@ -96,14 +177,54 @@ impl<S> Preset<S> {
             targets,
             total,
             patience,
+            callers,
             retry,
+            breaker,
+            pool,
+            rate_limit,
+            mut own,
             timeout,
             commit,
         } = self;
-        let targets = targets.into_iter().map(|target| {
-            target.map_service(|service| retry.layer(timeout.layer(commit.layer(service))))
-        });
-        let mut failover = Failover::builder().targets(targets);
+        let mut handles = Vec::with_capacity(targets.len());
+        let mut stacked = Vec::with_capacity(targets.len());
+        for target in targets {
+            let name = target.name();
+            let own = own.remove(&name).unwrap_or_default();
+            let breaker = match (own.breaker, &breaker) {
+                (None, Some(all)) => {
+                    Some(all.clone().name(name).build().map_err(PresetError::new)?)
+                }
+                (own, _) => own,
+            };
+            let pool = match (own.pool, &pool) {
+                (None, Some(all)) => Some(all.clone().build().map_err(PresetError::new)?),
+                (own, _) => own,
+            };
+            let limit = match (own.rate_limit, &rate_limit) {
+                (None, Some(all)) => Some(all.clone().build().map_err(PresetError::new)?),
+                (own, _) => own,
+            };
+            handles.push(TargetHandles {
+                target: name,
+                breaker: breaker.as_ref().map(BreakerLayer::handle),
+                pool: pool.as_ref().map(PoolLayer::handle),
+                rate_limit: limit.as_ref().map(RateLimitLayer::handle),
+            });
+            stacked.push(target.map_service(|service| {
+                let attempt = timeout.layer(commit.layer(service));
+                let admit = breaker.as_ref().map(|breaker| breaker.admit().check());
+                let admitted = CheckService::new(attempt, admit);
+                let limited = Gate::new(admitted, limit.map(|limit| limit.admitter()));
+                let pooled = Gate::new(limited, pool.map(|pool| pool.admitter()));
+                let peek = breaker.map(|breaker| breaker.peek().check());
+                retry.layer(CheckService::new(pooled, peek))
+            }));
+        }
+        if let Some(name) = own.into_keys().next() {
+            return Err(PresetError::new(UnknownTarget(name)));
+        }
+        let mut failover = Failover::builder().targets(stacked);
         if let Some(patience) = patience {
             failover = failover.patience(patience);
         }
@@ -113,8 +234,15 @@ impl<S> Preset<S> {
             Some(total) => DeadlineLayer::new(total).map_err(PresetError::new)?,
             None => DeadlineLayer::unlimited(),
         };
-        let handles = (failover.handle(), retry.handle(), timeout.handle());
-        Ok(Stack::new(deadline.layer(failover), handles))
+        let handles = Handles {
+            failover: failover.handle(),
+            retry: retry.handle(),
+            timeout: timeout.handle(),
+            callers: callers.as_ref().map(RateLimitLayer::handle),
+            targets: handles,
+        };
+        let limited = Gate::new(failover, callers.map(|callers| callers.admitter()));
+        Ok(Stack::new(deadline.layer(limited), handles))
     }
 }
 
@@ -145,3 +273,15 @@ impl Error for PresetError {
         self.0.source()
     }
 }
+
+/// Something was set for a target that there is not.
+#[derive(Debug)]
+struct UnknownTarget(Name);
+
+impl fmt::Display for UnknownTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no target is named `{}`", self.0)
+    }
+}
+
+impl Error for UnknownTarget {}

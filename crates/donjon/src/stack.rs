@@ -7,14 +7,24 @@ use std::{
     task::{self, Poll},
 };
 
-use donjon_core::{Commit, LlmError, LlmRequest, LlmResponse, Snapshot};
+use donjon_circuit_breaker::{Admit, BreakerHandle, Peek};
+use donjon_core::{
+    Commit, Figure, Labelled, LlmError, LlmRequest, LlmResponse, Name, Snapshot,
+    shape::{CheckService, Gate},
+};
 use donjon_failover::{Failover, FailoverHandle};
+use donjon_pool::{Admitter, PoolHandle};
+use donjon_rate_limit::{Limiter, RateLimitHandle};
 use donjon_retry::{Retry, RetryHandle};
 use donjon_timeout::{Deadline, Timeout, TimeoutHandle};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-type Inner<S> = Deadline<Failover<Retry<Timeout<Commit<S>>>>>;
+/// From the inside out.
+type Attempt<S> = CheckService<Timeout<Commit<S>>, Option<Admit>>;
+type Queued<S> = Gate<Gate<Attempt<S>, Option<Limiter>>, Option<Admitter>>;
+type OfTarget<S> = Retry<CheckService<Queued<S>, Option<Peek>>>;
+type Inner<S> = Deadline<Gate<Failover<OfTarget<S>>, Option<Limiter>>>;
 
 /// The preset stack around the targets of a [`Preset`](crate::Preset): always ready, cheap to clone.
 pub struct Stack<S> {
@@ -22,7 +32,28 @@ pub struct Stack<S> {
     handles: Arc<Handles>,
 }
 
-type Handles = (FailoverHandle, RetryHandle, TimeoutHandle);
+/// The handles of a stack's layers.
+pub(crate) struct Handles {
+    pub(crate) failover: FailoverHandle,
+    pub(crate) retry: RetryHandle,
+    pub(crate) timeout: TimeoutHandle,
+    pub(crate) callers: Option<RateLimitHandle>,
+    pub(crate) targets: Vec<TargetHandles>,
+}
+
+/// The handles of what one target has of its own.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TargetHandles {
+    /// Its name.
+    pub target: Name,
+    /// Its circuit.
+    pub breaker: Option<BreakerHandle>,
+    /// Its pool.
+    pub pool: Option<PoolHandle>,
+    /// Its limits.
+    pub rate_limit: Option<RateLimitHandle>,
+}
 
 impl<S> Stack<S> {
     pub(crate) fn new(inner: Inner<S>, handles: Handles) -> Self {
@@ -34,27 +65,94 @@ impl<S> Stack<S> {
 
     /// Reads and controls the targets.
     pub fn failover(&self) -> &FailoverHandle {
-        &self.handles.0
+        &self.handles.failover
     }
 
     /// Reads and controls the retries.
     pub fn retry(&self) -> &RetryHandle {
-        &self.handles.1
+        &self.handles.retry
     }
 
     /// Reads the clocks.
     pub fn timeout(&self) -> &TimeoutHandle {
-        &self.handles.2
+        &self.handles.timeout
     }
 
-    /// The figures of every layer.
+    /// Reads and controls what each caller may use, where that is limited.
+    pub fn caller_limit(&self) -> Option<&RateLimitHandle> {
+        self.handles.callers.as_ref()
+    }
+
+    /// Reads and controls what each target has of its own, in their order.
+    pub fn targets(&self) -> &[TargetHandles] {
+        &self.handles.targets
+    }
+
+    /// Reads and controls what the target named `name` has of its own.
+    pub fn target(&self, name: &str) -> Option<&TargetHandles> {
+        let mut targets = self.handles.targets.iter();
+        targets.find(|of| of.target == *name)
+    }
+
+    /// The figures of every layer, those of a target's own with its name. The stack can serve while
+    /// one of its targets can.
     pub fn snapshots(&self) -> Vec<Arc<dyn Snapshot>> {
-        let (failover, retry, timeout) = &*self.handles;
-        vec![
-            Arc::new(failover.clone()),
-            Arc::new(retry.clone()),
-            Arc::new(timeout.clone()),
-        ]
+        let handles = &self.handles;
+        let mut all: Vec<Arc<dyn Snapshot>> = vec![
+            Arc::new(handles.failover.clone()),
+            Arc::new(handles.retry.clone()),
+            Arc::new(handles.timeout.clone()),
+            Arc::new(Targets(handles.clone())),
+        ];
+        if let Some(callers) = &handles.callers {
+            all.push(Arc::new(Labelled::new("of", "callers", callers.clone())));
+        }
+        for of in &handles.targets {
+            if let Some(breaker) = &of.breaker {
+                all.push(of_target(of.target, breaker.clone()));
+            }
+            if let Some(pool) = &of.pool {
+                all.push(of_target(of.target, pool.clone()));
+            }
+            if let Some(limit) = &of.rate_limit {
+                all.push(of_target(of.target, limit.clone()));
+            }
+        }
+        all
+    }
+}
+
+fn of_target(target: Name, handle: impl Snapshot + 'static) -> Arc<dyn Snapshot> {
+    Arc::new(Labelled::new("target", target.as_str(), handle).without_health())
+}
+
+/// Whether any target can serve, as far as their own layers can tell.
+struct Targets(Arc<Handles>);
+
+impl Targets {
+    fn serving(&self) -> usize {
+        let targets = self.0.targets.iter();
+        let serves = |of: &&TargetHandles| of.breaker.as_ref().is_none_or(|b| b.health().is_ok());
+        targets.filter(serves).count()
+    }
+}
+
+impl Snapshot for Targets {
+    fn layer(&self) -> &'static str {
+        "stack"
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        #[expect(clippy::cast_precision_loss, reason = "there are few")]
+        let serving = self.serving() as f64;
+        vec![Figure::gauge("targets_serving", serving)]
+    }
+
+    fn health(&self) -> Result<(), String> {
+        if self.serving() > 0 {
+            return Ok(());
+        }
+        Err("the circuits of all targets are open".into())
     }
 }
 

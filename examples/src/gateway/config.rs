@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::{Deserialize, Deserializer, de};
 
+use super::admission::{Breaker, Limits, Pool, Tenants};
+
 /// The gateway's configuration.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -21,6 +23,11 @@ pub struct Config {
     /// When to move on to the next target.
     #[serde(default)]
     pub failover: Failover,
+    /// When a provider is not asked any more.
+    #[serde(default)]
+    pub breaker: Breaker,
+    /// Who the callers are, and what each may use.
+    pub tenants: Option<Tenants>,
     /// The gateway's own http service.
     #[serde(default)]
     pub server: Server,
@@ -40,6 +47,10 @@ pub struct Provider {
     pub api_version: Option<String>,
     /// The most exchanges with it at a time; unlimited if not said.
     pub max_connections: Option<u32>,
+    /// How many calls it has at a time; as many as come if not said.
+    pub pool: Option<Pool>,
+    /// What it may be asked in a time.
+    pub limits: Option<Limits>,
     /// For `scripted`: every how-manieth call fails; never if not said.
     pub fail_every: Option<u32>,
 }
@@ -268,6 +279,8 @@ impl Config {
             retry: Retry::default(),
             timeout: Timeout::default(),
             failover: Failover::default(),
+            breaker: Breaker::default(),
+            tenants: None,
             server: Server::default(),
         };
         for (name, kind, variable, models) in keys {
@@ -349,6 +362,8 @@ impl Provider {
             api_key,
             api_version: None,
             max_connections: None,
+            pool: None,
+            limits: None,
             fail_every: None,
         }
     }

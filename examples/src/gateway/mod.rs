@@ -1,15 +1,20 @@
 //! A gateway: several providers behind one OpenAI- and Anthropic-compatible address.
 
+mod admission;
 mod config;
 mod leaf;
 mod routes;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+pub use admission::{Adaptive, Breaker, Limits, Pool, Tenants};
 pub use config::{Config, ConfigError, Kind, Secret, Span};
 use donjon::{
-    BoxLlmService, Preset, Snapshot, Stack,
+    BoxLlmService, Identity, Labelled, Name, Preset, Snapshot,
+    circuit_breaker::BreakerLayer,
     failover::Target,
+    pool::PoolLayer,
+    rate_limit::RateLimitLayer,
     retry::{Backoff, ConfigError as RetryConfigError, RetryLayer},
     serve::Serve,
     timeout::TimeoutLayer,
@@ -26,6 +31,7 @@ pub struct Gateway {
     routes: Routes,
     models: Vec<String>,
     server: config::Server,
+    tenants: Option<Tenants>,
 }
 
 impl Gateway {
@@ -38,9 +44,20 @@ impl Gateway {
         let leaves = leaf::build_all(config)?;
         let retry = retry(config)?;
         let timeout = timeout(config)?;
+        let gates = gates(config)?;
+        let callers = config
+            .tenants
+            .as_ref()
+            .map(Tenants::layer)
+            .transpose()?
+            .flatten();
         let mut routes = Vec::new();
         for (at, route) in config.routes.iter().enumerate() {
-            let mut preset = Preset::new().retry(retry.clone()).timeout(timeout.clone());
+            let mut preset = Preset::new()
+                .retry(retry.clone())
+                .timeout(timeout.clone())
+                .caller_limit(callers.clone())
+                .breaker(None);
             if let Some(total) = config.timeout.total {
                 preset = preset.total_timeout(total.0);
             }
@@ -52,7 +69,11 @@ impl Gateway {
                     let path = format!("routes[{at}].targets[{place}].provider");
                     return Err(ConfigError::new(path, "there is no such provider"));
                 };
-                preset = preset.target(named(route, place, target, leaf));
+                let target = named(route, place, target, leaf);
+                if let Some(gates) = gates.get(&route.targets[place].provider) {
+                    preset = gates.at(target.name(), preset);
+                }
+                preset = preset.target(target);
             }
             let stack = preset
                 .build()
@@ -66,6 +87,7 @@ impl Gateway {
             routes: Routes::new(routes),
             models,
             server: config.server.clone(),
+            tenants: config.tenants.clone(),
         })
     }
 
@@ -79,6 +101,19 @@ impl Gateway {
             .models(self.models.iter().map(String::as_str))
             .final_status(self.server.final_status)
             .snapshots(self.snapshots());
+        if let Some(tenants) = &self.tenants {
+            let header = tenants.header.clone();
+            serve = serve.identity(move |parts| {
+                let tenant = parts
+                    .headers
+                    .get(&header)
+                    .and_then(|name| name.to_str().ok());
+                match tenant {
+                    Some(tenant) => Identity::builder().tenant(tenant).build(),
+                    None => Identity::builder().build(),
+                }
+            });
+        }
         if let Some(bytes) = self.server.max_body_bytes {
             serve = serve.body_limit(bytes);
         }
@@ -90,8 +125,55 @@ impl Gateway {
     }
 
     fn snapshots(&self) -> Vec<Arc<dyn Snapshot>> {
-        self.routes.stacks().flat_map(Stack::snapshots).collect()
+        let of_route = |(model, stack): (String, &donjon::Stack<BoxLlmService>)| {
+            let snapshots = stack.snapshots().into_iter();
+            let labelled = snapshots.map(move |snapshot| {
+                Arc::new(Labelled::new("route", model.clone(), snapshot)) as Arc<dyn Snapshot>
+            });
+            labelled.collect::<Vec<_>>()
+        };
+        self.routes.stacks().flat_map(of_route).collect()
     }
+}
+
+/// What stands before a provider, whichever routes lead to it.
+struct Gates {
+    breaker: Option<BreakerLayer>,
+    pool: Option<PoolLayer>,
+    limits: Option<RateLimitLayer>,
+}
+
+impl Gates {
+    fn at<S>(&self, target: Name, mut preset: Preset<S>) -> Preset<S> {
+        if let Some(breaker) = &self.breaker {
+            preset = preset.breaker_of(target, breaker.clone());
+        }
+        if let Some(pool) = &self.pool {
+            preset = preset.pool_of(target, pool.clone());
+        }
+        if let Some(limits) = &self.limits {
+            preset = preset.rate_limit_of(target, limits.clone());
+        }
+        preset
+    }
+}
+
+fn gates(config: &Config) -> Result<HashMap<String, Gates>, ConfigError> {
+    let mut all = HashMap::new();
+    for (name, provider) in &config.providers {
+        let path = |key: &str| format!("providers.{name}.{key}");
+        let pool = provider.pool.as_ref();
+        let limits = provider.limits.as_ref();
+        let gates = Gates {
+            breaker: config.breaker.layer(name)?,
+            pool: pool.map(|pool| pool.layer(&path("pool"))).transpose()?,
+            limits: limits
+                .map(|limits| limits.of_provider(&path("limits")))
+                .transpose()?,
+        };
+        all.insert(name.clone(), gates);
+    }
+    Ok(all)
 }
 
 /// A target is named after its provider, and numbered where a route names one twice.

@@ -25,9 +25,11 @@ impl Routes {
         }
     }
 
-    /// The stacks of all routes.
-    pub fn stacks(&self) -> impl Iterator<Item = &Stack<BoxLlmService>> {
-        self.routes.iter().map(|(_, stack)| stack)
+    /// The stacks of all routes, with the models that they are for.
+    pub fn stacks(&self) -> impl Iterator<Item = (String, &Stack<BoxLlmService>)> {
+        self.routes
+            .iter()
+            .map(|(glob, stack)| (glob.to_string(), stack))
     }
 }
 

@@ -224,7 +224,7 @@ async fn after_300_calls_of_which_a_third_was_dropped_nothing_is_held() {
     };
     let (first, second) = (start().await, start().await);
     let targets = [(OPENAI, &first), (ANTHROPIC, &second)];
-    let more = "[timeout]\nfirst_token = \"150ms\"\nidle = \"150ms\"\nresponse = \"300ms\"\ntotal = \"2s\"";
+    let more = "[timeout]\nfirst_token = \"150ms\"\nidle = \"150ms\"\nresponse = \"300ms\"\ntotal = \"2s\"\n[breaker]\nenabled = false";
     let config = config(&targets, 2, more);
     let config = config.replace("api_key", "max_connections = 64\napi_key");
     let gate = Gate::open(&config).await;

@@ -4,6 +4,7 @@
 //! Sockets and a paused clock do not mix, so the clock runs; the gateway is given waits of
 //! milliseconds, and what is asserted is order and number, not duration.
 
+mod admission;
 mod client;
 mod config;
 mod dialects;

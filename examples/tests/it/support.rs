@@ -133,6 +133,7 @@ impl Gate {
 pub(crate) struct Caller {
     sender: http1::SendRequest<Full<Bytes>>,
     connection: JoinHandle<()>,
+    tenant: Option<&'static str>,
 }
 
 impl Caller {
@@ -145,11 +146,21 @@ impl Caller {
         let connection = tokio::spawn(async move {
             connection.await.ok();
         });
-        Self { sender, connection }
+        Self {
+            sender,
+            connection,
+            tenant: None,
+        }
     }
 
     pub(crate) async fn post(&mut self, path: &str, body: impl Into<Bytes>) -> Unread {
         self.send(Method::POST, path, body).await
+    }
+
+    /// Asks from now on as this tenant.
+    pub(crate) fn of(mut self, tenant: &'static str) -> Self {
+        self.tenant = Some(tenant);
+        self
     }
 
     pub(crate) async fn send(
@@ -177,6 +188,9 @@ impl Caller {
             .header("host", "gateway")
             .header("authorization", "Bearer sk-caller")
             .header("content-type", "application/json");
+        if let Some(tenant) = self.tenant {
+            request = request.header("x-donjon-tenant", tenant);
+        }
         if path == MESSAGES {
             request = request.header("anthropic-version", "2023-06-01");
         }

@@ -103,6 +103,8 @@ async fn retries_stay_within_the_budget_however_many_targets_there_are() {
         .budget(budget);
     let stack = Preset::new()
         .retry(retry.build().expect("good"))
+        // An open circuit would let no retry be seen.
+        .breaker(None)
         .target(Target::new("down", BoxLlmService::new(down.clone())))
         .target(Target::new("up", BoxLlmService::new(up.clone())))
         .build()

@@ -1,5 +1,6 @@
 //! The preset stack as its users meet it.
 
+mod admission;
 mod drops;
 mod laws;
 mod layers;
