@@ -4,9 +4,12 @@
 //! `--bench` (as `cargo test --benches` does) it takes one round, to show that every row works.
 #![expect(clippy::print_stdout, reason = "a program that prints its figures")]
 
+mod breaker_rows;
 mod donjon;
 mod leaf;
 mod liter_llm_rows;
+mod pool_rows;
+mod rate_limit_rows;
 mod tower_resilience_rows;
 mod tower_rows;
 
@@ -23,6 +26,9 @@ fn main() -> Result<(), String> {
     let rounds = args.or("rounds", if args.flag("bench") { 100 } else { 1 })?;
     let mut rows = Vec::new();
     rows.extend(donjon::rows());
+    rows.extend(breaker_rows::rows());
+    rows.extend(rate_limit_rows::rows());
+    rows.extend(pool_rows::rows());
     rows.extend(tower_rows::rows());
     rows.extend(tower_resilience_rows::rows());
     rows.extend(liter_llm_rows::rows());
