@@ -46,7 +46,8 @@ pub struct Reservation<A: Account> {
     sent: Sent,
     origin: Origin,
     committed: bool,
-    usage: Option<Usage>,
+    /// What was told in the stream. In a box, since only streams have it and whole answers move this.
+    told: Option<Box<Usage>>,
     streamed_bytes: u64,
 }
 
@@ -61,7 +62,7 @@ impl<A: Account> Reservation<A> {
             sent: Sent::of(call),
             origin: Origin::Upstream,
             committed: false,
-            usage: None,
+            told: None,
             streamed_bytes: 0,
         }
     }
@@ -73,6 +74,11 @@ impl<A: Account> Reservation<A> {
         self
     }
 
+    /// What stands behind it, until it is settled.
+    pub const fn account(&self) -> Option<&A> {
+        self.account.as_ref()
+    }
+
     fn settle(&mut self, settlement: impl FnOnce(&Self) -> Settlement) {
         let settlement = settlement(self);
         if let Some(account) = self.account.take() {
@@ -80,7 +86,7 @@ impl<A: Account> Reservation<A> {
         }
     }
 
-    fn best_known(&self) -> Settlement {
+    fn best_known(&self, told: Option<Usage>) -> Settlement {
         if self.origin != Origin::Upstream {
             return Settlement::Nothing;
         }
@@ -88,7 +94,7 @@ impl<A: Account> Reservation<A> {
             return Settlement::Nothing;
         }
         // What was told before the end is less than what was used in the end.
-        let told = self.usage.unwrap_or_default();
+        let told = told.unwrap_or_default();
         let streamed = scale(self.streamed_bytes, self.tokens_per_byte);
         let mut usage = told;
         usage.input = if told.input > 0 {
@@ -156,16 +162,14 @@ impl<A: Account> Observer for Reservation<A> {
 
     fn chunk(&mut self, chunk: &Chunk) {
         self.streamed_bytes += chunk.bytes() as u64;
-        if chunk.usage.is_some() {
-            self.usage = chunk.usage;
+        if let Some(usage) = chunk.usage {
+            self.told = Some(Box::new(usage));
         }
     }
 
     fn end(&mut self, end: &End<'_>) {
-        if end.usage.is_some() {
-            self.usage = end.usage.copied();
-        }
-        self.settle(|this| match (end.outcome, this.usage) {
+        let told = end.usage.or(self.told.as_deref()).copied();
+        self.settle(|this| match (end.outcome, told) {
             _ if this.origin != Origin::Upstream => Settlement::Nothing,
             (Outcome::Success, Some(usage)) => Settlement::Actual(usage),
             // A provider that answers with an error charges nothing, unless it said so; one that
@@ -176,7 +180,7 @@ impl<A: Account> Observer for Reservation<A> {
                     None => Settlement::Nothing,
                 }
             }
-            _ => this.best_known(),
+            _ => this.best_known(told),
         });
     }
 }
@@ -187,7 +191,8 @@ const fn waited_in_vain(kind: ErrorKind) -> bool {
 
 impl<A: Account> Drop for Reservation<A> {
     fn drop(&mut self) {
-        self.settle(Self::best_known);
+        let told = self.told.as_deref().copied();
+        self.settle(|this| this.best_known(told));
     }
 }
 

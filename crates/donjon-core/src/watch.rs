@@ -23,6 +23,7 @@ pub fn watch<F, O: Observer>(call: &Call, future: F, observer: O) -> Watch<F, O>
 }
 
 impl<F, O: Observer> Watch<F, O> {
+    #[inline]
     pub(crate) fn in_context(context: Context, future: F, observer: O) -> Self {
         Self {
             future: Some(future),

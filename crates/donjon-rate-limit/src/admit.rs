@@ -166,25 +166,33 @@ impl<M: Meter> Settles for Held<M> {
 /// What an admitted call holds until its end.
 pub struct Permit<St: Store = InMemory> {
     reservation: Reservation<Held<St::Meter>>,
-    /// Where what the provider says of its limits is told.
-    learner: Option<Arc<Account<St::Meter>>>,
+    /// Whether what the provider says of its limits counts.
+    learns: bool,
 }
 
 impl<St: Store> Permit<St> {
     #[inline]
     pub(crate) fn new(shared: &Shared<St>, call: &Call, held: Held<St::Meter>) -> Self {
         Self {
-            learner: shared.policy.learn.then(|| held.account.clone()),
+            learns: shared.policy.learn,
             reservation: Reservation::new(call, held),
         }
+    }
+}
+
+impl<St: Store> Permit<St> {
+    fn learner(&self) -> Option<&Account<St::Meter>> {
+        let held = self.reservation.account().filter(|_| self.learns);
+        held.map(|held| &*held.account)
     }
 }
 
 impl<St: Store> Observer for Permit<St> {
     fn committed(&mut self, head: &Head) {
         self.reservation.committed(head);
-        if let (Some(learner), Some(hints)) = (&self.learner, &head.hints)
+        if let Some(hints) = &head.hints
             && head.origin == Origin::Upstream
+            && let Some(learner) = self.learner()
         {
             learner.learn(hints);
         }
@@ -195,7 +203,7 @@ impl<St: Store> Observer for Permit<St> {
     }
 
     fn end(&mut self, end: &End<'_>) {
-        if let (Some(learner), Outcome::Failure(error)) = (&self.learner, end.outcome) {
+        if let (Some(learner), Outcome::Failure(error)) = (self.learner(), end.outcome) {
             if let Some(hints) = error.hints() {
                 learner.learn(hints);
             }

@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use crate::{
     error::LlmError,
-    observe::Observer,
+    observe::{Context, Observer},
     vocab::{LlmRequest, LlmResponse},
     watch::Watch,
 };
@@ -73,22 +73,28 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
+    #[inline]
     fn call(&mut self, mut request: LlmRequest) -> Self::Future {
         request.call.begin();
-        let state = match self.check.check(&mut request) {
-            Ok(None) => State::Passed {
-                future: self.inner.call(request),
+        match self.check.check(&mut request) {
+            Ok(None) => CheckFuture {
+                state: State::Passed {
+                    future: self.inner.call(request),
+                },
             },
             Ok(Some(permit)) => {
                 // The context is taken before the request goes in.
-                let call = crate::observe::Context::of(&request.call);
-                State::Admitted {
-                    watch: Watch::in_context(call, self.inner.call(request), permit),
+                let context = Context::of(&request.call);
+                CheckFuture {
+                    state: State::Admitted {
+                        watch: Watch::in_context(context, self.inner.call(request), permit),
+                    },
                 }
             }
-            Err(error) => State::Rejected { error: Some(error) },
-        };
-        CheckFuture { state }
+            Err(error) => CheckFuture {
+                state: State::Rejected { error: Some(error) },
+            },
+        }
     }
 }
 

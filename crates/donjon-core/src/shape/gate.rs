@@ -108,31 +108,58 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
+    // Each arm makes the future where it is to be: it is large, and to move it costs more than to
+    // decide.
+    #[inline]
     fn call(&mut self, mut request: LlmRequest) -> Self::Future {
         request.call.begin();
-        let state = match self.admit.admit(&mut request) {
+        match self.admit.admit(&mut request) {
+            Admission::Free => GateFuture {
+                state: State::Passed {
+                    future: self.inner.call(request),
+                },
+            },
             Admission::Yes(permit) => {
                 let context = Context::of(&request.call);
-                State::Admitted {
-                    watch: Watch::in_context(context, self.inner.call(request), permit),
+                GateFuture {
+                    state: State::Admitted {
+                        watch: Watch::in_context(context, self.inner.call(request), permit),
+                    },
                 }
             }
-            Admission::Free => State::Passed {
-                future: self.inner.call(request),
-            },
             Admission::Wait(wait) => {
                 self.let_go();
-                State::Waiting {
-                    wait,
-                    next: Some((self.inner.clone(), request)),
-                }
+                GateFuture::queued(wait, self.inner.clone(), request)
             }
             Admission::No(error) => {
                 self.let_go();
-                State::Rejected { error: Some(error) }
+                GateFuture::rejected(error)
             }
+        }
+    }
+}
+
+impl<S: Service<LlmRequest>, P: Observer, W> GateFuture<S, P, W> {
+    #[cold]
+    fn queued(wait: W, service: S, request: LlmRequest) -> Self {
+        let queued = Queued {
+            state: Turn::Waiting {
+                wait,
+                next: Some((service, request)),
+            },
         };
-        GateFuture { state }
+        Self {
+            state: State::Queued {
+                queued: Box::pin(queued),
+            },
+        }
+    }
+
+    #[cold]
+    fn rejected(error: LlmError) -> Self {
+        Self {
+            state: State::Rejected { error: Some(error) },
+        }
     }
 }
 
@@ -165,16 +192,9 @@ pin_project! {
             #[pin]
             future: S::Future,
         },
-        // In the queue, holding nothing of the service below.
-        Waiting {
-            #[pin]
-            wait: W,
-            next: Option<(S, LlmRequest)>,
-        },
-        // Admitted after a wait: the clone is readied, then called.
-        Readying {
-            #[pin]
-            watch: Watch<ReadyCall<S>, P>,
+        // In the queue. In a box, so that the future of a call that need not wait is small.
+        Queued {
+            queued: Pin<Box<Queued<S, P, W>>>,
         },
         Rejected {
             error: Option<LlmError>,
@@ -192,32 +212,75 @@ where
     type Output = Result<LlmResponse, LlmError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            StateProj::Admitted { watch } => watch.poll(cx),
+            StateProj::Passed { future } => future.poll(cx).map_err(Into::into),
+            StateProj::Queued { queued } => queued.as_mut().poll(cx),
+            StateProj::Rejected { error } => match error.take() {
+                Some(error) => Poll::Ready(Err(error)),
+                None => panic!("polled after completion"),
+            },
+        }
+    }
+}
+
+pin_project! {
+    /// A call that has to wait for its turn.
+    struct Queued<S, P, W>
+    where
+        S: Service<LlmRequest>,
+        P: Observer,
+    {
+        #[pin]
+        state: Turn<S, P, W>,
+    }
+}
+
+pin_project! {
+    #[project = TurnProj]
+    enum Turn<S, P, W>
+    where
+        S: Service<LlmRequest>,
+        P: Observer,
+    {
+        // It holds nothing of the service below.
+        Waiting {
+            #[pin]
+            wait: W,
+            next: Option<(S, LlmRequest)>,
+        },
+        // Admitted: the clone is readied, then called.
+        Readying {
+            #[pin]
+            watch: Watch<ReadyCall<S>, P>,
+        },
+    }
+}
+
+impl<S, P, W> Future for Queued<S, P, W>
+where
+    S: Service<LlmRequest, Response = LlmResponse>,
+    S::Error: Into<LlmError>,
+    P: Observer,
+    W: Future<Output = Result<P, LlmError>>,
+{
+    type Output = Result<LlmResponse, LlmError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
             match this.state.as_mut().project() {
-                StateProj::Admitted { watch } => return watch.poll(cx),
-                StateProj::Readying { watch } => return watch.poll(cx),
-                StateProj::Passed { future } => return future.poll(cx).map_err(Into::into),
-                StateProj::Waiting { wait, next } => {
-                    let permit = ready!(wait.poll(cx));
-                    let state = match (permit, next.take()) {
-                        (Ok(permit), Some((service, request))) => {
-                            let context = Context::of(&request.call);
-                            let call = ReadyCall::new(service, request);
-                            State::Readying {
-                                watch: Watch::in_context(context, call, permit),
-                            }
-                        }
-                        (Err(error), _) => State::Rejected { error: Some(error) },
-                        (Ok(_), None) => unreachable!("the request waits with the call"),
+                TurnProj::Readying { watch } => return watch.poll(cx),
+                TurnProj::Waiting { wait, next } => {
+                    let permit = ready!(wait.poll(cx))?;
+                    let Some((service, request)) = next.take() else {
+                        panic!("polled after completion");
                     };
-                    this.state.set(state);
-                }
-                StateProj::Rejected { error } => {
-                    return match error.take() {
-                        Some(error) => Poll::Ready(Err(error)),
-                        None => panic!("polled after completion"),
-                    };
+                    let context = Context::of(&request.call);
+                    let call = ReadyCall::new(service, request);
+                    this.state.set(Turn::Readying {
+                        watch: Watch::in_context(context, call, permit),
+                    });
                 }
             }
         }
@@ -228,8 +291,10 @@ impl<S: Service<LlmRequest>, P: Observer, W> fmt::Debug for GateFuture<S, P, W> 
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.state {
             State::Admitted { .. } | State::Passed { .. } => "GateFuture::Admitted",
-            State::Waiting { .. } => "GateFuture::Waiting",
-            State::Readying { .. } => "GateFuture::Readying",
+            State::Queued { queued } => match queued.state {
+                Turn::Waiting { .. } => "GateFuture::Waiting",
+                Turn::Readying { .. } => "GateFuture::Readying",
+            },
             State::Rejected { .. } => "GateFuture::Rejected",
         })
     }
