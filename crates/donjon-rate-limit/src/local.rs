@@ -61,7 +61,7 @@ struct Ring {
 
 /// What was charged for a call, and in which sub-windows.
 #[derive(Debug, Default)]
-pub struct Charges(SmallVec<[Charge; 2]>);
+pub struct Charges(SmallVec<[Charge; 4]>);
 
 #[derive(Clone, Copy, Debug)]
 struct Charge {
