@@ -3,7 +3,10 @@
 //! Nothing here waits, and nothing knows the service: [`FailoverFuture`](crate::FailoverFuture) asks
 //! whom it is told to and comes back with what that said.
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::{
+    mem,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use donjon_core::{
     Attempt, AttemptCause, AttemptRef, Billed, Call, ErrorKind, FailedAttempt, Head, Ledger,
@@ -40,8 +43,9 @@ pub(crate) struct Course {
 enum Kept {
     /// The request, for the targets that remain.
     Request(LlmRequest),
-    /// Its call, where no target remains: the request itself went to the last one.
-    Call(Call),
+    /// Its call and the model that was asked for, where no target remains: the request itself went to
+    /// the last one.
+    Call(Call, Arc<str>),
 }
 
 /// A target that had its turn and did not serve.
@@ -113,7 +117,7 @@ impl Course {
     pub(crate) const fn call(&self) -> &Call {
         match &self.kept {
             Kept::Request(request) => &request.call,
-            Kept::Call(call) => call,
+            Kept::Call(call, _) => call,
         }
     }
 
@@ -124,20 +128,18 @@ impl Course {
         if head.target.is_none() {
             head.target = Some(shared.targets[self.place].name);
         }
-        if head.model.is_empty()
-            && let Some(asked) = self.asked_model()
-        {
-            head.model = asked;
+        if head.model.is_empty() {
+            head.model = self.asked_model();
         }
     }
 
-    /// The model that the target was asked for, as far as anybody said.
+    /// The model that the target was asked for.
     #[cold]
-    fn asked_model(&self) -> Option<Arc<str>> {
+    fn asked_model(&self) -> Arc<str> {
         let said = self.call().attempt().and_then(|a| a.read().model);
-        said.or_else(|| match &self.kept {
-            Kept::Request(request) => Some(request.model().clone()),
-            Kept::Call(_) => None,
+        said.unwrap_or_else(|| match &self.kept {
+            Kept::Request(request) => request.model().clone(),
+            Kept::Call(_, model) => model.clone(),
         })
     }
 
@@ -216,10 +218,15 @@ impl Course {
         };
         let target = &shared.targets[self.place];
         let own = target.models.get(request.model()).cloned();
-        let mut asked = request.clone();
-        if self.left == 0 {
-            self.kept = Kept::Call(request.call.clone());
-        }
+        let mut asked = if self.left > 0 {
+            request.clone()
+        } else {
+            let last = Kept::Call(request.call.clone(), request.model().clone());
+            match mem::replace(&mut self.kept, last) {
+                Kept::Request(request) => request,
+                Kept::Call(..) => return None,
+            }
+        };
         if let Some(own) = own {
             if let Some(attempt) = asked.call.attempt() {
                 attempt.set_model(&own);
@@ -276,19 +283,26 @@ fn meets_again(shared: &Shared, call: &Call) -> bool {
 #[cold]
 fn was_met(shared: &Shared, ledger: &Ledger, attempt: Option<&AttemptRef>) -> bool {
     let all: Vec<_> = ledger.attempts().collect();
+    let at = |index: u32| all.get(index as usize);
+    // Whoever begins a call anew, without an attempt that is repeated, opens another first one.
+    let begins = |index: Option<u32>| {
+        let first = |seen: &Attempt| seen.cause == AttemptCause::First && seen.parent.is_none();
+        index.is_none_or(|index| at(index).is_some_and(first))
+    };
+    let ours = |name| shared.targets.iter().any(|target| target.name == name);
     let mut under = attempt.map(AttemptRef::index);
     loop {
-        let ours = |name| shared.targets.iter().any(|target| target.name == name);
-        let asked = |a: &Attempt| {
-            a.cause != AttemptCause::Retry && a.parent == under && a.target.is_some_and(ours)
+        let asked = |seen: &Attempt| {
+            seen.cause != AttemptCause::Retry
+                && seen.target.is_some_and(ours)
+                && (seen.parent == under || begins(under) && begins(seen.parent))
         };
         if all.iter().any(asked) {
             return true;
         }
-        let repeats = under.and_then(|index| all.get(index as usize));
-        match repeats.filter(|seen| seen.cause == AttemptCause::Retry) {
-            Some(seen) => under = seen.parent,
-            None => return false,
+        match under.and_then(at) {
+            Some(seen) if seen.cause == AttemptCause::Retry => under = seen.parent,
+            _ => return false,
         }
     }
 }

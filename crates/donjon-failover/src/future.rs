@@ -102,7 +102,6 @@ where
         let mut this = self.project();
         let shared = &this.inner.shared;
         let mut service = this.inner.services[this.course.place()].clone();
-        this.course.figures(shared).begin();
         let ready = service.poll_ready(cx);
         let Some(request) = this.course.request(shared) else {
             unreachable!("a target is chosen only while there is a request for it");
@@ -110,10 +109,13 @@ where
         match ready {
             Poll::Ready(Ok(())) => {
                 let future = service.call(request);
+                // Once there is something whose end will be heard, whatever panics.
+                this.course.figures(shared).begin();
                 this.state.set(State::Called { future });
             }
             Poll::Pending => {
                 let target = ReadyCall::new(service, request);
+                this.course.figures(shared).begin();
                 this.state.set(State::Readying { target });
             }
             Poll::Ready(Err(error)) => {
@@ -121,6 +123,7 @@ where
                     attempt.set_unsent();
                 }
                 let error = Some(error.into());
+                this.course.figures(shared).begin();
                 this.state.set(State::Unready { error });
             }
         }

@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use donjon_core::{CommitLayer, ErrorKind, LlmError, LlmRequest};
+use donjon_core::{
+    ChatCompletion, CommitLayer, ErrorKind, Head, LlmError, LlmRequest, LlmResponse,
+};
 use donjon_failover::{Failover, FailoverLayer, Order, Route, Target, Targets};
 use donjon_testkit::ScriptedLlm;
 use tower::{Layer, service_fn};
@@ -173,4 +175,20 @@ async fn a_layer_makes_the_service_below_the_first_target() {
     layer.handle().disable("primary").expect("it is there");
     assert_eq!(ask_around(model("main")).await, "spare");
     assert_eq!(spare.count(), 2);
+}
+
+/// A leaf that does not say which model served is taken to have used the one that it was asked for.
+#[tokio::test]
+async fn the_model_that_was_asked_stands_in_for_one_that_is_not_told() {
+    let silent = service_fn(|_: LlmRequest| {
+        let answer = ChatCompletion::text("", "hi");
+        std::future::ready(Ok::<_, LlmError>(LlmResponse::complete(
+            Head::new(""),
+            answer,
+        )))
+    });
+    for targets in [&[silent.clone(), silent.clone()][..], &[silent.clone()]] {
+        let answer = ask(&failover(targets), request()).await.expect("served");
+        assert_eq!(&*answer.head.model, &**request().model());
+    }
 }

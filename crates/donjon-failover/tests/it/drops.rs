@@ -5,7 +5,8 @@ use std::{
     task::{Context, Waker},
 };
 
-use donjon_core::{Body, ErrorKind, LlmRequest};
+use donjon_core::{Body, ErrorKind, LlmError, LlmRequest, LlmResponse};
+use donjon_failover::{Failover, Target};
 use donjon_testkit::{Script, ScriptedLlm};
 use futures_util::{Stream, StreamExt};
 use tower::Service;
@@ -122,5 +123,30 @@ async fn many_calls_dropped_at_random_leave_nothing() {
         assert_eq!((model.in_progress(), model.held()), (0, 0));
         assert_eq!(target.in_flight(), 0);
         assert!(target.calls > 100 && target.cancelled > 100, "{target:?}");
+    }
+}
+
+/// A service that panics instead of answering.
+#[tokio::test]
+async fn a_call_that_panics_is_not_counted_for_ever() {
+    for at_once in [true, false] {
+        let leaf = tower::service_fn(move |_: LlmRequest| {
+            assert!(!at_once, "the service panics when it is called");
+            async {
+                tokio::task::yield_now().await;
+                let answer: Option<Result<LlmResponse, LlmError>> = None;
+                answer.expect("the service panics when it is polled")
+            }
+        });
+        let target = Target::new("t", leaf);
+        let failover = Failover::builder().target(target).build().expect("good");
+        let handle = failover.handle();
+        let call = tokio::spawn(async move {
+            let mut failover = failover;
+            failover.call(request()).await
+        });
+        assert!(call.await.expect_err("it panics").is_panic());
+        let of = handle.target("t").expect("it is there");
+        assert_eq!(of.in_flight(), 0, "{of:?}");
     }
 }

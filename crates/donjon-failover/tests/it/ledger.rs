@@ -327,3 +327,17 @@ async fn a_call_that_comes_again_does_not_add_its_targets_again() {
         assert_eq!(ledger.sent(), 2 * round);
     }
 }
+
+/// Whoever stands around may begin it anew each time.
+#[tokio::test(start_paused = true)]
+async fn nor_does_one_that_is_begun_anew_under_an_attempt_of_its_own() {
+    let failover = failover(&[model("one"), model("two")]);
+    let request = begun();
+    let ledger = request.call.ledger().expect("it began").clone();
+    for _ in 0..3 {
+        let mut again = request.clone();
+        again.call.open_attempt(AttemptCause::First);
+        ask(&failover, again).await.expect("served");
+        assert_eq!(ledger.targets(), 2);
+    }
+}
