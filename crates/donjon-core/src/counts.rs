@@ -15,9 +15,9 @@ use std::{
 
 /// `N` figures that only grow, counted without contention: each of the first threads that count has
 /// cells of its own, which it alone writes to, so that a count is a load and a store. Threads beyond
-/// twice the processors share one cell.
+/// twice the processors, or beyond 63, share one cell.
 ///
-/// A set takes 64 bytes for each processor, or more; it is for what a layer or a target counts, and
+/// A set takes 128 bytes for each processor, or more; it is for what a layer or a target counts, and
 /// not for each of a million keys. The figures are read one after another while others count.
 pub struct Counts<const N: usize> {
     cells: Box<[Line<N>]>,

@@ -112,7 +112,14 @@ impl<V: Idle> Keyed<V> {
 
     /// The state of `key`, if it is known.
     pub fn get(&self, key: &Key) -> Option<Arc<V>> {
-        self.entries.pin().get(key)?.take()
+        let entries = self.entries.pin();
+        if let Some(value) = entries.get(key)?.take() {
+            return Some(value);
+        }
+        // Somebody looks whether it may be forgotten, and most often it may not. Whoever looks holds
+        // the lock, so under it the answer is final.
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.get(key)?.take()
     }
 
     fn take(&self, key: &Key) -> Option<Arc<V>> {
@@ -369,6 +376,48 @@ mod tests {
             assert_eq!(keyed.len(), 64);
         }
         assert!((0..64).step_by(2).all(|n| keyed.get(&key(n)).is_some()));
+    }
+
+    /// One that is just being looked at, and stays, is known all the while.
+    #[test]
+    fn a_state_that_is_being_looked_at_is_not_unknown() {
+        use std::sync::mpsc::{Receiver, Sender, channel};
+        struct Slow {
+            looking: Sender<()>,
+            go_on: Mutex<Receiver<()>>,
+        }
+        impl Idle for Slow {
+            fn is_idle(&self) -> bool {
+                self.looking.send(()).expect("somebody hears");
+                self.go_on.lock().expect("no panic").recv().is_err()
+            }
+        }
+        let keyed = Keyed::new(1);
+        let (looking, looks) = channel();
+        let (go, go_on) = channel();
+        let slow = Slow {
+            looking: looking.clone(),
+            go_on: Mutex::new(go_on),
+        };
+        keyed.get_or_make(&key(0), || slow).expect("there is room");
+        // The second look does not mind that it was asked for.
+        std::thread::scope(|scope| {
+            let asks = scope.spawn(|| {
+                let (_, never) = channel();
+                let other = Slow {
+                    looking,
+                    go_on: Mutex::new(never),
+                };
+                keyed.get_or_make(&key(1), || other).is_err()
+            });
+            looks.recv().expect("it is looked at");
+            let known = scope.spawn(|| keyed.get(&key(0)).is_some());
+            for _ in 0..4 {
+                let _ = go.send(());
+            }
+            assert!(known.join().expect("no panic"), "it stays");
+            assert!(asks.join().expect("no panic"), "there is no room");
+        });
     }
 
     #[test]

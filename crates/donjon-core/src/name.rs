@@ -55,7 +55,7 @@ impl Name {
         self.0
     }
 
-    /// The name that has this number; `None` for a number that no name has.
+    /// The name that has this number, which one must have; `None` for zero.
     pub(crate) fn of_number(number: u32) -> Option<Self> {
         NonZeroU32::new(number).map(Self)
     }

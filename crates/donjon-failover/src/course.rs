@@ -295,6 +295,8 @@ fn was_met(shared: &Shared, ledger: &Ledger, attempt: Option<&AttemptRef>) -> bo
         let asked = |seen: &Attempt| {
             seen.cause != AttemptCause::Retry
                 && seen.target.is_some_and(ours)
+                // Ours stand under an attempt if the call came with one.
+                && seen.parent.is_some() == under.is_some()
                 && (seen.parent == under || begins(under) && begins(seen.parent))
         };
         if all.iter().any(asked) {

@@ -20,7 +20,7 @@ use crate::{decide::Progress, handle::Parked, layer::Shared};
 pin_project! {
     /// The future of [`Retry`](crate::Retry).
     ///
-    /// It goes round: an attempt is out; it fails; the call is parked and holds nothing of the
+    /// It begins when it is polled first. Then it goes round: an attempt is out; it fails; the call is parked and holds nothing of the
     /// service below; the service is readied again, and the next attempt is out.
     pub struct RetryFuture<S, C = DefaultTable>
     where

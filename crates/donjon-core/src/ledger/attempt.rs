@@ -264,7 +264,7 @@ impl AttemptRef {
         !self.slot().claimed.swap(true, AcqRel)
     }
 
-    /// Says which target is asked. Only the first to say so counts.
+    /// Says which target is asked. Only the first to say so counts; of two at once either does.
     #[inline]
     pub fn set_target(&self, target: Name) {
         self.slot().set_target(target);

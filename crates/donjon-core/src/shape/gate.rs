@@ -163,6 +163,8 @@ impl<S: Service<LlmRequest>, P: Observer, W> GateFuture<S, P, W> {
     }
 }
 
+const OVER: &str = "polled after completion";
+
 pin_project! {
     /// The future of a [`Gate`].
     pub struct GateFuture<S, P, W>
@@ -218,7 +220,7 @@ where
             StateProj::Queued { queued } => queued.as_mut().poll(cx),
             StateProj::Rejected { error } => match error.take() {
                 Some(error) => Poll::Ready(Err(error)),
-                None => panic!("polled after completion"),
+                None => panic!("{OVER}"),
             },
         }
     }
@@ -254,6 +256,8 @@ pin_project! {
             #[pin]
             watch: Watch<ReadyCall<S>, P>,
         },
+        // Refused after all.
+        Over,
     }
 }
 
@@ -271,10 +275,17 @@ where
         loop {
             match this.state.as_mut().project() {
                 TurnProj::Readying { watch } => return watch.poll(cx),
+                TurnProj::Over => panic!("{OVER}"),
                 TurnProj::Waiting { wait, next } => {
-                    let permit = ready!(wait.poll(cx))?;
-                    let Some((service, request)) = next.take() else {
-                        panic!("polled after completion");
+                    let permit = ready!(wait.poll(cx));
+                    let (service, request) = next.take().expect(OVER);
+                    let permit = match permit {
+                        Ok(permit) => permit,
+                        // Its place in the queue goes with it.
+                        Err(error) => {
+                            this.state.set(Turn::Over);
+                            return Poll::Ready(Err(error));
+                        }
                     };
                     let context = Context::of(&request.call);
                     let call = ReadyCall::new(service, request);
@@ -293,6 +304,7 @@ impl<S: Service<LlmRequest>, P: Observer, W> fmt::Debug for GateFuture<S, P, W> 
             State::Admitted { .. } | State::Passed { .. } => "GateFuture::Admitted",
             State::Queued { queued } => match queued.state {
                 Turn::Waiting { .. } => "GateFuture::Waiting",
+                Turn::Over => "GateFuture::Over",
                 Turn::Readying { .. } => "GateFuture::Readying",
             },
             State::Rejected { .. } => "GateFuture::Rejected",

@@ -91,7 +91,6 @@ impl Within {
         (self.0 < u64::MAX).then(|| Duration::from_nanos(self.0))
     }
 
-    /// Five hundred years are as good as no limit.
     fn shorten(&mut self, within: Duration) {
         let nanos = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX);
         self.0 = self.0.min(nanos);
@@ -169,8 +168,12 @@ impl Call {
         attempt
     }
 
-    /// Sets how long the call may take from its beginning. A shorter time stays.
+    /// Sets how long the call may take from its beginning. A shorter time stays; five hundred years and
+    /// more are no limit.
     pub fn set_timeout(&mut self, within: Duration) {
+        if u64::try_from(within.as_nanos()).is_err() {
+            return;
+        }
         match self.ledger() {
             Some(ledger) => {
                 let at = saturating_add(ledger.began_at(), within);

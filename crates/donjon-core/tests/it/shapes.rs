@@ -322,3 +322,23 @@ async fn an_erased_service_clones_for_nothing_and_boxes_once() {
     let leafs = allocation_counter::measure(|| drop(answer()));
     assert_eq!(counted.count_total, leafs.count_total + 1);
 }
+
+/// What was readied is free again, and what takes its place is readied before it is called.
+#[tokio::test]
+async fn a_driver_that_lets_go_holds_nothing_and_readies_anew() {
+    let leaf = Leaf::default();
+    let calls = leaf.calls.clone();
+    let mut spare = Spare::new(ConcurrencyLimit::new(leaf, 1));
+    assert!(is_ready(spare.get_mut()));
+    let mut call = Box::pin(ReadyCall::resting(spare.take()));
+    assert!(
+        !is_ready(spare.get_mut()),
+        "the one that rests has the permit"
+    );
+    call.as_mut().let_go();
+    assert!(is_ready(spare.get_mut()), "it gave it back");
+    drop(spare);
+    call.as_mut().call_again(request());
+    call.as_mut().await.expect("served");
+    assert_eq!(calls.load(SeqCst), 1);
+}

@@ -341,3 +341,22 @@ async fn nor_does_one_that_is_begun_anew_under_an_attempt_of_its_own() {
         assert_eq!(ledger.targets(), 2);
     }
 }
+
+/// The outer target may have the name of one within it.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_of_the_failover_around_is_not_taken_for_one_of_its_own() {
+    let inner = failover(&[model("one"), model("two")]);
+    let mut request = begun();
+    let ledger = request.call.ledger().expect("it began").clone();
+    // Refused above the group, then made again.
+    for _ in 0..2 {
+        let mut again = request.clone();
+        let attempt = again.call.open_attempt(AttemptCause::First);
+        attempt.set_target("a".into());
+        request = request.clone();
+        if ledger.opened() == 2 {
+            ask(&inner, again).await.expect("served");
+        }
+    }
+    assert_eq!(ledger.targets(), 2, "it added its own");
+}

@@ -4,7 +4,7 @@ use donjon_core::{AttemptCause, ErrorKind};
 use donjon_retry::{Backoff, GiveUp, RetryBudget, RetryLayer};
 use donjon_testkit::ScriptedLlm;
 use tokio::task::JoinSet;
-use tower::Layer;
+use tower::{Layer, Service, ServiceExt};
 
 use crate::{SECOND, failing, fails, plain, request, send};
 
@@ -111,4 +111,21 @@ async fn a_call_pays_once_however_deep_its_targets_are() {
         assert_eq!(paid, pays, "{causes:?}");
         assert_eq!(layer.handle().calls(), 1);
     }
+}
+
+/// It begins when it is polled first.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_never_polled_counts_nothing_and_frees_what_was_readied() {
+    let limited = tower::limit::ConcurrencyLimit::new(ScriptedLlm::new("hi"), 1);
+    let layer = RetryLayer::default();
+    let handle = layer.handle();
+    let mut service = layer.layer(limited);
+    service.ready().await.expect("ready");
+    let call = service.call(request());
+    drop(call);
+    assert_eq!((handle.calls(), handle.attempts()), (0, 0));
+    assert!(handle.budget().balance().abs() < f64::EPSILON);
+    let answer = send(&service, request()).await;
+    answer.expect("the permit is free again");
+    assert_eq!(handle.calls(), 1);
 }

@@ -248,3 +248,36 @@ async fn the_callers_name_for_its_request_comes_back() {
     let answer = read(&serve, post(CHAT, HELLO)).await;
     assert_eq!(answer.header("x-request-id"), None);
 }
+
+/// For those whose clients go by the status alone.
+#[tokio::test]
+async fn a_final_status_stands_only_where_a_client_would_repeat() {
+    let answered = async |kind: ErrorKind, path: &str, body: &'static str, should: Option<bool>| {
+        let failing = llm(move |_: LlmRequest| Err(LlmError::new(kind, "no")));
+        let serve = Serve::builder(failing)
+            .final_status(424)
+            .should_retry(move |_| should)
+            .build()
+            .expect("a good configuration");
+        read(&serve, post(path, body)).await
+    };
+    for (path, body) in [(CHAT, HELLO), (MESSAGES, MESSAGE)] {
+        let told = answered(ErrorKind::RateLimited, path, body, Some(false)).await;
+        assert_eq!(told.status, 424);
+        assert_eq!(told.header("x-donjon-status"), Some("429"));
+        let error = told.json()["error"]["type"].clone();
+        assert_eq!(error, "rate_limit_error", "what went wrong is still said");
+        let told = answered(ErrorKind::InvalidRequest, path, body, Some(false)).await;
+        assert_eq!(
+            (told.status.as_u16(), told.header("x-donjon-status")),
+            (400, None)
+        );
+        for should in [None, Some(true)] {
+            let told = answered(ErrorKind::Unavailable, path, body, should).await;
+            assert_eq!(
+                (told.status.as_u16(), told.header("x-donjon-status")),
+                (503, None)
+            );
+        }
+    }
+}
