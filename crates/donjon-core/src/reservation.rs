@@ -54,10 +54,17 @@ pub struct Reservation<A: Account> {
 impl<A: Account> Reservation<A> {
     /// Holds `account` for `call`, whose use is estimated from [`Call::estimate`] and a quarter of
     /// a token for each byte of answer until the provider says better.
+    #[inline]
     pub fn new(call: &Call, account: A) -> Self {
         Self {
             account: Some(account),
-            estimate: call.estimate.unwrap_or_default(),
+            // Word by word: as a whole it would be read while it is still being written.
+            estimate: call
+                .estimate
+                .as_ref()
+                .map_or_else(Estimate::default, |estimate| {
+                    Estimate::new(estimate.input, estimate.output)
+                }),
             tokens_per_byte: 0.25,
             sent: Sent::of(call),
             origin: Origin::Upstream,
@@ -80,9 +87,8 @@ impl<A: Account> Reservation<A> {
     }
 
     fn settle(&mut self, settlement: impl FnOnce(&Self) -> Settlement) {
-        let settlement = settlement(self);
         if let Some(account) = self.account.take() {
-            account.settle(settlement);
+            account.settle(settlement(self));
         }
     }
 
@@ -191,8 +197,7 @@ const fn waited_in_vain(kind: ErrorKind) -> bool {
 
 impl<A: Account> Drop for Reservation<A> {
     fn drop(&mut self) {
-        let told = self.told.as_deref().copied();
-        self.settle(|this| this.best_known(told));
+        self.settle(|this| this.best_known(this.told.as_deref().copied()));
     }
 }
 

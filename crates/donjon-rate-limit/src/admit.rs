@@ -41,7 +41,10 @@ impl<St: Store> Admit for Limiter<St> {
             Ok(account) => account,
             Err(refusal) => return Admission::No(shared.refuse(refusal)),
         };
-        let (need, input) = shared.policy.need(request, &shared.common.quotas);
+        let mut need = Need::new();
+        let input = shared
+            .policy
+            .need(request, &shared.common.quotas, &mut need);
         let now = shared.common.clock.now();
         // Only if nobody waits may anybody pass.
         if account.queue.len() == 0
@@ -50,11 +53,28 @@ impl<St: Store> Admit for Limiter<St> {
             let held = Held::new(account, charges, input);
             return Admission::Yes(Permit::new(shared, &request.call, held));
         }
-        let waiter = Waiter {
-            account,
-            need,
-            input,
-        };
+        self.wait(
+            Waiter {
+                account,
+                need,
+                input,
+            },
+            request,
+            now,
+        )
+    }
+}
+
+impl<St: Store> Limiter<St> {
+    /// The call is not admitted now.
+    #[cold]
+    fn wait(
+        &self,
+        waiter: Waiter<St::Meter>,
+        request: &LlmRequest,
+        now: u64,
+    ) -> Admission<Permit<St>, Waiting<St>> {
+        let shared = &self.shared;
         match enqueue(shared, &waiter, &request.call, now) {
             Ok(ticket) => Admission::Wait(Waiting::new(
                 shared.clone(),
@@ -144,6 +164,7 @@ pub(crate) struct Held<M: Meter> {
 }
 
 impl<M: Meter> Held<M> {
+    #[inline]
     pub(crate) fn new(account: Arc<Account<M>>, charges: M::Charges, input: u64) -> Self {
         Self {
             account,
@@ -158,6 +179,7 @@ impl<M: Meter> Held<M> {
 }
 
 impl<M: Meter> Settles for Held<M> {
+    #[inline]
     fn settle(self, settlement: Settlement) {
         self.account.settle(self.charges, settlement, self.input);
     }

@@ -12,6 +12,7 @@ use donjon_core::Key;
 use smallvec::SmallVec;
 
 use crate::{
+    limit::Unit,
     meter::{Meter, Obstacle, Obstructs, Settled, Store, Told},
     quota::{Quota, Quotas, nanos},
     window::Window,
@@ -60,8 +61,49 @@ struct Ring {
 }
 
 /// What was charged for a call, and in which sub-windows.
-#[derive(Debug, Default)]
-pub struct Charges(SmallVec<[Charge; 4]>);
+// Of the first two limits word by word: a list is written in words and then moved in larger pieces,
+// which the processor must wait for.
+#[derive(Debug)]
+pub struct Charges {
+    first: Charge,
+    second: Charge,
+    others: SmallVec<[Charge; 2]>,
+}
+
+impl Charges {
+    #[inline]
+    fn none() -> Self {
+        Self {
+            first: Charge::UNCOUNTED,
+            second: Charge::UNCOUNTED,
+            others: SmallVec::new(),
+        }
+    }
+
+    /// Adds that of the limit at place `at`, which is the next.
+    #[inline]
+    fn add(&mut self, at: usize, charge: Charge) {
+        match at {
+            0 => self.first = charge,
+            1 => self.second = charge,
+            _ => self.others.push(charge),
+        }
+    }
+
+    /// That of the limit at place `at`, if it came so far.
+    #[inline]
+    fn of(&self, at: usize) -> Charge {
+        match at {
+            0 => self.first,
+            1 => self.second,
+            _ => self
+                .others
+                .get(at - 2)
+                .copied()
+                .unwrap_or(Charge::UNCOUNTED),
+        }
+    }
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Charge {
@@ -178,9 +220,15 @@ impl LocalMeter {
     }
 
     /// Gives back what was charged of the first limits when one of the others refuses.
-    fn undo(&self, charges: &Charges) -> bool {
+    #[cold]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "else it is in memory from the start"
+    )]
+    fn undo(&self, charges: Charges) -> bool {
         let mut freed = false;
-        for (ring, charge) in self.rings.iter().zip(&charges.0) {
+        for (at, ring) in self.rings.iter().enumerate() {
+            let charge = charges.of(at);
             freed |= ring.window.refund(charge.grains, charge.slot);
         }
         freed
@@ -190,16 +238,16 @@ impl LocalMeter {
     #[inline]
     fn charge(&self, need: &[u64], now: u64) -> Result<Charges, bool> {
         let spacing = self.quotas.spacing();
-        let mut charges = Charges::default();
-        for ((ring, quota), need) in self.each().zip(need) {
+        let mut charges = Charges::none();
+        for (at, ((ring, quota), need)) in self.each().zip(need).enumerate() {
             let Some(charge) = ring.reserve(quota, *need, now) else {
-                return Err(self.undo(&charges));
+                return Err(self.undo(charges));
             };
-            charges.0.push(charge);
+            charges.add(at, charge);
         }
         match spacing == 0 || self.space(spacing, now) {
             true => Ok(charges),
-            false => Err(self.undo(&charges)),
+            false => Err(self.undo(charges)),
         }
     }
 
@@ -229,12 +277,20 @@ impl Meter for LocalMeter {
     }
 
     #[inline]
-    fn settle(&self, charges: Charges, used: &[Option<u64>], now: impl FnOnce() -> u64) -> Settled {
+    fn settle(
+        &self,
+        charges: Charges,
+        used: impl Fn(&Unit) -> Option<u64>,
+        now: impl FnOnce() -> u64,
+    ) -> Settled {
         let mut settled = Settled::default();
         let mut now = Some(now);
         let mut moment = 0;
-        for (((ring, quota), charge), used) in self.each().zip(charges.0).zip(used) {
-            let Some(used) = *used else { continue };
+        for (at, (ring, quota)) in self.each().enumerate() {
+            let Some(used) = used(quota.unit()) else {
+                continue;
+            };
+            let charge = charges.of(at);
             if charge.slot == u64::MAX {
                 continue;
             }

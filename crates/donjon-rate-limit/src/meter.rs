@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use donjon_core::Key;
 
-use crate::quota::Quotas;
+use crate::{limit::Unit, quota::Quotas};
 
 /// Where the state of limits lives: one [`Meter`] for each key.
 ///
@@ -34,13 +34,14 @@ pub trait Meter: Send + Sync + 'static {
     /// What stands in the way, and until when.
     fn reserve(&self, need: &[u64], now: u64) -> Result<Self::Charges, Obstacle>;
 
-    /// Books what was used instead of what was charged; `None` stands for what was charged. What was
+    /// Books what was used instead of what was charged. `used` says how much of a unit, and `None`
+    /// where it is what was charged; it is asked once for each limit. What was
     /// not used is given back where it was charged; what was used beyond it is charged now, whatever
     /// the limit. `now` is asked only for that.
     fn settle(
         &self,
         charges: Self::Charges,
-        used: &[Option<u64>],
+        used: impl Fn(&Unit) -> Option<u64>,
         now: impl FnOnce() -> u64,
     ) -> Settled;
 

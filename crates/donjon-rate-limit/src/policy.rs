@@ -48,31 +48,31 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    /// What `request` needs of each limit, and the tokens of its prompt.
+    /// Adds what `request` needs of each limit to `need`; the tokens of its prompt.
     #[inline]
-    pub(crate) fn need(&self, request: &LlmRequest, quotas: &Quotas) -> (Need, u64) {
-        let weight = self.weigh.as_ref().map(|weigh| weigh(request));
-        if let Some(weight) = weight {
-            let need = quotas.all().iter().map(|quota| weight.of(quota.unit()));
-            return (need.collect(), weight.estimate.input);
+    pub(crate) fn need(&self, request: &LlmRequest, quotas: &Quotas, need: &mut Need) -> u64 {
+        if let Some(weigh) = &self.weigh {
+            let weight = weigh(request);
+            need.extend(quotas.all().iter().map(|quota| weight.of(quota.unit())));
+            return weight.estimate.input;
         }
-        let counted = request.call.estimate;
-        let estimate = counted.unwrap_or(self.default_estimate);
-        let need = quotas.all().iter().map(|quota| {
-            let need = match quota.unit() {
-                Unit::Requests => return 1,
-                Unit::Custom(_, weigh) => return weigh(request),
-                Unit::Tokens => estimate.total(),
-                Unit::InputTokens => estimate.input,
-                Unit::OutputTokens => estimate.output,
-            };
+        let counted = request.call.estimate.as_ref();
+        let estimate = counted.unwrap_or(&self.default_estimate);
+        for quota in quotas.all() {
             // What nobody counted cannot be too large.
-            match counted {
-                Some(_) => need,
-                None => need.min(quota.capacity()),
-            }
-        });
-        (need.collect(), estimate.input)
+            let tokens = |amount: u64| match counted {
+                Some(_) => amount,
+                None => amount.min(quota.capacity()),
+            };
+            need.push(match quota.unit() {
+                Unit::Requests => 1,
+                Unit::Custom(_, weigh) => weigh(request),
+                Unit::Tokens => tokens(estimate.total()),
+                Unit::InputTokens => tokens(estimate.input),
+                Unit::OutputTokens => tokens(estimate.output),
+            });
+        }
+        estimate.input
     }
 }
 

@@ -14,15 +14,15 @@ use std::{
 
 use donjon_core::{
     ErrorKind, Events, Health, Hints, Idle, Key, KeyBy, Keyed, LimitHint, LlmError, LlmRequest,
-    Settlement, Usage,
+    Settlement,
 };
-use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::{
     error::{Blocker, Reason, Refusal},
     figures::{Figures, RateLimitEvent},
-    meter::{Meter, Obstructs, Store, Told},
+    limit::Unit,
+    meter::{Meter, Obstacle, Obstructs, Store, Told},
     policy::{Policy, WhenFull},
     queue::Queue,
     quota::{Need, Quota, Quotas, nanos},
@@ -216,15 +216,18 @@ impl<M: Meter> Account<M> {
                 self.common.figures.admit();
                 Ok(charges)
             }
-            Err(obstacle) => {
-                if obstacle.disturbed && !is_first {
-                    self.queue.wake_first();
-                }
-                Err(Hindrance {
-                    by: Hinders::Limits(obstacle.by),
-                    until: obstacle.until,
-                })
-            }
+            Err(obstacle) => Err(self.hindered(&obstacle, is_first)),
+        }
+    }
+
+    #[cold]
+    fn hindered(&self, obstacle: &Obstacle, is_first: bool) -> Hindrance {
+        if obstacle.disturbed && !is_first {
+            self.queue.wake_first();
+        }
+        Hindrance {
+            by: Hinders::Limits(obstacle.by),
+            until: obstacle.until,
         }
     }
 
@@ -264,32 +267,26 @@ impl<M: Meter> Account<M> {
     }
 
     /// Books how a call ended. `input` is what its prompt was taken for.
-    pub(crate) fn settle(&self, charges: M::Charges, settlement: Settlement, input: u64) {
-        let used: SmallVec<[Option<u64>; 4]> = match settlement {
-            Settlement::Nothing => self.common.quotas.iter().map(|_| Some(0)).collect(),
-            Settlement::Actual(usage) => self.in_units(&usage),
-            Settlement::Estimated(mut usage) => {
-                if usage.input == 0 {
-                    usage.input = input;
-                }
-                self.in_units(&usage)
-            }
-            _ => self.common.quotas.iter().map(|_| None).collect(),
+    #[inline]
+    pub(crate) fn settle(&self, charges: M::Charges, mut settlement: Settlement, input: u64) {
+        if let Settlement::Estimated(usage) = &mut settlement
+            && usage.input == 0
+        {
+            usage.input = input;
+        }
+        let used = |unit: &Unit| match &settlement {
+            Settlement::Nothing => Some(0),
+            Settlement::Actual(usage) | Settlement::Estimated(usage) => unit.of_usage(usage),
+            _ => None,
         };
-        let settled = self
-            .meter
-            .settle(charges, &used, || self.common.clock.now());
+        let now = || self.common.clock.now();
+        let settled = self.meter.settle(charges, used, now);
         if settled.excess > 0 {
             self.common.figures.excess(settled.excess);
         }
         if settled.freed {
             self.queue.wake_first();
         }
-    }
-
-    fn in_units(&self, usage: &Usage) -> SmallVec<[Option<u64>; 4]> {
-        let quotas = self.common.quotas.iter();
-        quotas.map(|quota| quota.unit().of_usage(usage)).collect()
     }
 
     /// Takes in what the provider said of its limits.
