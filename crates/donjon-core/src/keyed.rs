@@ -220,9 +220,13 @@ impl<V: Idle> Keyed<V> {
         if entry.asked.swap(false, Relaxed) && !though_asked {
             return false;
         }
+        let value = &entry.value;
+        // One that is held is not marked even for a moment, so that it is found without the lock.
+        if Arc::strong_count(value) > 1 {
+            return false;
+        }
         entry.gone.store(true, SeqCst);
         fence(SeqCst);
-        let value = &entry.value;
         let may = Arc::strong_count(value) == 1
             && match need {
                 Need::None => value.is_idle(),
