@@ -94,12 +94,15 @@ fn main() -> Result<(), String> {
     Ok(())
 }
 
+/// Makes calls and says how long they took.
+type Call = Box<dyn FnMut(Option<&mut fastrand::Rng>) -> Duration>;
+
 struct Row {
     name: &'static str,
     keys: usize,
     dice: fastrand::Rng,
     /// Calls every key once, or keys at random and says how long that took.
-    call: Box<dyn FnMut(Option<&mut fastrand::Rng>) -> Duration>,
+    call: Call,
     took: Vec<Duration>,
 }
 
