@@ -15,6 +15,9 @@ use crate::{
 pub enum Settlement {
     /// Nothing was used: the call was never sent, was refused, or was answered from elsewhere.
     Nothing,
+    /// It was sent and refused: it is not billed, and no tokens were used, but the provider has counted
+    /// the request.
+    Unbilled,
     /// What the provider says was used.
     Actual(Usage),
     /// What must have been used as far as anybody can tell: the prompt, and what was streamed.
@@ -22,10 +25,10 @@ pub enum Settlement {
 }
 
 impl Settlement {
-    /// The tokens used; none for [`Nothing`](Self::Nothing).
+    /// The tokens used; none for [`Nothing`](Self::Nothing) and [`Unbilled`](Self::Unbilled).
     pub fn usage(&self) -> Usage {
         match self {
-            Self::Nothing => Usage::default(),
+            Self::Nothing | Self::Unbilled => Usage::default(),
             Self::Actual(usage) | Self::Estimated(usage) => *usage,
         }
     }
@@ -175,6 +178,10 @@ impl<A: Account> Observer for Reservation<A> {
 
     fn end(&mut self, end: &End<'_>) {
         let told = end.usage.or(self.told.as_deref()).copied();
+        // A whole answer that does not say what it used shows at least how long it is.
+        if let (None, Some(answer)) = (told, end.completion) {
+            self.streamed_bytes += answer.text().len() as u64;
+        }
         self.settle(|this| match (end.outcome, told) {
             _ if this.origin != Origin::Upstream => Settlement::Nothing,
             (Outcome::Success, Some(usage)) => Settlement::Actual(usage),
@@ -183,6 +190,10 @@ impl<A: Account> Observer for Reservation<A> {
             (Outcome::Failure(error), _) if !this.committed && !waited_in_vain(error.kind()) => {
                 match this.sent.billed() {
                     Some(usage) => Settlement::Actual(usage),
+                    // Where no connection stood, nobody has counted it.
+                    None if error.kind() != ErrorKind::Connect && this.sent.anything() => {
+                        Settlement::Unbilled
+                    }
                     None => Settlement::Nothing,
                 }
             }
@@ -283,6 +294,11 @@ mod tests {
     fn a_refusal_is_free_and_a_timeout_is_not() {
         let (mut reservation, book) = reserve(true);
         failure(&mut reservation, ErrorKind::RateLimited);
+        drop(reservation);
+        assert_eq!(book.try_iter().collect::<Vec<_>>(), [Settlement::Unbilled]);
+
+        let (mut reservation, book) = reserve(true);
+        failure(&mut reservation, ErrorKind::Connect);
         drop(reservation);
         assert_eq!(book.try_iter().collect::<Vec<_>>(), [Settlement::Nothing]);
 

@@ -97,7 +97,8 @@ impl Permit {
     #[cold]
     fn tell_first_token(&mut self) {
         self.stage = Stage::Told;
-        let Some(source) = self.source.take() else {
+        let source = self.source.take().filter(|_| self.room.wants_first_token);
+        let Some(source) = source else {
             self.tell(Signal::Success);
             return;
         };
@@ -119,7 +120,8 @@ impl Permit {
             }
             (Outcome::Success, Stage::Committed) => {
                 // Where the answer was fetched as a stream, it has a first token.
-                let first_token = self.source.take().and_then(|s| s.first_token_of_whole());
+                let source = self.source.take().filter(|_| self.room.wants_first_token);
+                let first_token = source.and_then(|s| s.first_token_of_whole());
                 self.tell(first_token.map_or(Signal::Success, Signal::FirstToken));
             }
             (
@@ -129,7 +131,8 @@ impl Permit {
                 },
                 Stage::Waits,
             ) => {
-                if let Some(sent_for) = self.source.take().and_then(|s| s.sent_for()) {
+                let source = self.source.take().filter(|_| self.room.wants_first_token);
+                if let Some(sent_for) = source.and_then(|s| s.sent_for()) {
                     self.tell(Signal::NoTokenAfter(sent_for));
                 }
             }

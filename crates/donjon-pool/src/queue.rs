@@ -27,6 +27,8 @@ pub(crate) struct Queue<T> {
     ageing: Duration,
     arrived: u64,
     len: usize,
+    /// How many were taken in the order of their priorities since one that starved was.
+    in_order: u32,
 }
 
 /// Those of one priority.
@@ -69,6 +71,9 @@ impl Place {
     }
 }
 
+/// After one that starved so many are taken in the order of their priorities.
+const IN_ORDER: u32 = 3;
+
 /// What an entry of weight 1 costs in virtual time; fine enough that weights divide it.
 const COST: u64 = 1 << 20;
 
@@ -84,6 +89,7 @@ impl<T> Queue<T> {
             ageing,
             arrived: 0,
             len: 0,
+            in_order: IN_ORDER,
         }
     }
 
@@ -128,10 +134,19 @@ impl<T> Queue<T> {
 
     /// Takes out who is next.
     pub(crate) fn pop(&mut self, now: Duration) -> Option<T> {
-        let starved = self.starves.first().filter(|(at, _)| *at <= now);
+        let highest = *self.levels.last_key_value()?.0;
+        let due = self.starves.iter().take_while(|(at, _)| *at <= now);
+        let starved = due.map(|(_, priority)| *priority).find(|p| *p < highest);
+        // So that what lower ones take is bounded, also where slots come back seldom.
         let priority = match starved {
-            Some((_, priority)) => *priority,
-            None => *self.levels.last_key_value()?.0,
+            Some(starved) if self.in_order >= IN_ORDER => {
+                self.in_order = 0;
+                starved
+            }
+            _ => {
+                self.in_order = self.in_order.saturating_add(1);
+                highest
+            }
         };
         let level = self.levels.get_mut(&priority)?;
         let entry = level.pop()?;

@@ -30,7 +30,7 @@ pub(crate) struct Room {
     extra: u32,
     /// Slots are held until the commit point.
     pub(crate) until_committed: bool,
-    wants_first_token: bool,
+    pub(crate) wants_first_token: bool,
     key: Key,
     pub(crate) hold: HoldTime,
     pub(crate) counters: Counters,
@@ -97,7 +97,7 @@ impl Room {
     }
 
     fn source(&self, call: &Call) -> Option<Source> {
-        if self.wants_first_token {
+        if self.is_adaptive() {
             Source::of(call)
         } else {
             None

@@ -8,8 +8,9 @@
 //!
 //! * A call is charged for all limits or for none, with what it is expected to use
 //!   ([`Call::estimate`]), before it is sent. When its response has ended, what was not used is given
-//!   back; all of it if nothing was sent, if an error came before the first token, or if the answer came
-//!   from a cache. What was used beyond the estimate is charged then.
+//!   back; all of it if nothing was sent or if the answer came from a cache. An error before the first
+//!   token gives the tokens back, and not the request, which the provider has counted. What was used
+//!   beyond the estimate is charged then.
 //! * Windows slide: in none of the stated length is more admitted than the limit, wherever it begins,
 //!   and a steady caller can use 98.4 % of it.
 //! * A call that does not fit waits for its turn, first come, first served, or is refused, as

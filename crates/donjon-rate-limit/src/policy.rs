@@ -58,12 +58,16 @@ impl Policy {
         }
         let counted = request.call.estimate.as_ref();
         let estimate = counted.unwrap_or(&self.default_estimate);
+        let mut input = estimate.input;
         for quota in quotas.all() {
             // What nobody counted cannot be too large.
             let tokens = |amount: u64| match counted {
                 Some(_) => amount,
                 None => amount.min(quota.capacity()),
             };
+            if matches!(quota.unit(), Unit::Tokens | Unit::InputTokens) {
+                input = tokens(input);
+            }
             need.push(match quota.unit() {
                 Unit::Requests => 1,
                 Unit::Custom(_, weigh) => weigh(request),
@@ -72,7 +76,7 @@ impl Policy {
                 Unit::OutputTokens => tokens(estimate.output),
             });
         }
-        estimate.input
+        input
     }
 }
 

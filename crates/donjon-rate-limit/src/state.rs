@@ -276,6 +276,11 @@ impl<M: Meter> Account<M> {
         }
         let used = |unit: &Unit| match &settlement {
             Settlement::Nothing => Some(0),
+            // The provider has counted the request.
+            Settlement::Unbilled => match unit {
+                Unit::Requests | Unit::Custom(..) => None,
+                Unit::Tokens | Unit::InputTokens | Unit::OutputTokens => Some(0),
+            },
             Settlement::Actual(usage) | Settlement::Estimated(usage) => unit.of_usage(usage),
             _ => None,
         };

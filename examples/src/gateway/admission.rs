@@ -134,6 +134,10 @@ pub enum Adaptive {
 impl Pool {
     /// The pool of the provider that is configured at `path`.
     pub(super) fn layer(&self, path: &str) -> Result<PoolLayer, ConfigError> {
+        if self.max_size.is_some() && self.adaptive.is_none() {
+            let why = "says nothing of a pool that does not adapt";
+            return Err(ConfigError::new(format!("{path}.max_size"), why));
+        }
         let size = self.size.unwrap_or(32);
         let most = self.max_size.unwrap_or(1_000).max(1);
         let builder = PoolLayer::builder().max_wait(self.max_wait.map(|wait| wait.0));

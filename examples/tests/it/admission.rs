@@ -238,6 +238,10 @@ fn what_makes_no_sense_is_named_by_its_path() {
             "providers.main.pool.size",
         ),
         (
+            "[providers.main.pool]\nmax_size = 9",
+            "providers.main.pool.max_size",
+        ),
+        (
             "[providers.main.pool]\ntemporary = 0",
             "providers.main.pool.temporary",
         ),

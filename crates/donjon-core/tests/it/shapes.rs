@@ -342,3 +342,23 @@ async fn a_driver_that_lets_go_holds_nothing_and_readies_anew() {
     call.as_mut().await.expect("served");
     assert_eq!(calls.load(SeqCst), 1);
 }
+
+/// T1: what was readied for a call that is refused is free for others.
+#[tokio::test]
+async fn a_gate_that_refuses_lets_go_of_the_readied_service() {
+    struct Refuses;
+    impl Admit for Refuses {
+        type Permit = ();
+        type Wait = Wait;
+        fn admit(&self, _: &mut LlmRequest) -> Admission<(), Wait> {
+            Admission::No(LlmError::new(ErrorKind::LimitedLocally, ""))
+        }
+    }
+    let mut limited = ConcurrencyLimit::new(Leaf::default(), 1);
+    let mut gate = Gate::new(limited.clone(), Refuses);
+    assert!(is_ready(&mut gate));
+    assert!(!is_ready(&mut limited), "the gate has the permit");
+    let call = gate.call(request());
+    assert!(is_ready(&mut limited), "it was given back");
+    call.await.expect_err("refused");
+}

@@ -219,9 +219,11 @@ impl<S> Slot<S> {
         let (config, counters) = (&self.shared.config, &self.shared.counters);
         let now = Instant::now();
         let is_over = |since, of| left(since, of, now) == Some(Duration::ZERO);
+        // Those that are kept warm are there to be used, however long that takes.
+        let beyond_warm = counters.living() > config.min_warm as u64;
         let counter = if is_over(kept.made_at, config.max_age) {
             &counters.aged
-        } else if is_over(kept.idle_since, config.idle_timeout) {
+        } else if beyond_warm && is_over(kept.idle_since, config.idle_timeout) {
             &counters.reaped
         } else if let Some(check) = &config.check
             && !check(&mut kept.client)

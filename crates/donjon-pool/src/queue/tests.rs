@@ -25,6 +25,8 @@ struct Naive {
     since: HashMap<u8, Duration>,
     /// When the first of a tenant is done, by priority.
     done: HashMap<(u8, Tenant), u64>,
+    /// How many were taken in order since one that starved was.
+    in_order: u32,
 }
 
 #[derive(Clone)]
@@ -59,9 +61,18 @@ impl Naive {
         let priorities = || self.waiting.iter().map(|e| e.priority);
         let starved = priorities()
             .map(|p| (self.since[&p] + 10 * SECOND, p))
-            .filter(|(at, _)| *at <= now)
+            .filter(|(at, p)| *at <= now && Some(*p) < priorities().max())
             .min();
-        let priority = starved.map(|(_, p)| p).or(priorities().max())?;
+        let priority = match starved {
+            Some((_, starved)) if self.in_order >= 3 => {
+                self.in_order = 0;
+                starved
+            }
+            _ => {
+                self.in_order += 1;
+                priorities().max()?
+            }
+        };
         let done = |e: &Entry| self.done[&(priority, e.tenant.clone())];
         // The first of each tenant stands for it.
         let mut firsts: Vec<&Entry> = Vec::new();
@@ -131,7 +142,10 @@ proptest! {
 
     #[test]
     fn it_does_what_a_naive_one_does(steps in vec(step(), 1..200)) {
-        let (mut queue, mut naive) = (queue(), Naive::default());
+        let (mut queue, mut naive) = (queue(), Naive {
+            in_order: 3,
+            ..Naive::default()
+        });
         let mut places: Vec<(u64, Place)> = Vec::new();
         let mut now = Duration::ZERO;
         for (id, step) in (0_u64..).zip(steps) {
@@ -234,4 +248,21 @@ fn who_leaves_is_charged_nothing() {
         queue.push(1, tenant(2), 1, Duration::ZERO, 2);
     }
     assert_eq!(queue.pop(Duration::ZERO), Some(1), "it is the first turn");
+}
+
+/// However slowly slots come back, lower priorities get one in four.
+#[test]
+fn what_lower_priorities_take_is_bounded() {
+    let mut queue = queue();
+    for id in 0..20 {
+        let priority = if id < 10 { 200 } else { 10 };
+        queue.push(priority, None, 1, Duration::ZERO, id);
+    }
+    let mut at = Duration::ZERO;
+    let mut low = 0;
+    for _ in 0..10 {
+        at += 15 * SECOND;
+        low += u32::from(queue.pop(at).expect("they wait") >= 10);
+    }
+    assert_eq!(low, 3);
 }

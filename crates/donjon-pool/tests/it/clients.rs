@@ -177,6 +177,19 @@ async fn some_are_warm_from_the_start_and_stay() {
     assert_eq!(pool.handle().stats().idle, 2);
 }
 
+/// However long nobody needed it.
+#[tokio::test(start_paused = true)]
+async fn one_that_is_kept_warm_is_used() {
+    let made = Made::default();
+    let builder = ClientPool::builder(made.maker(), ()).min_warm(1);
+    let pool = good(builder.idle_timeout(10 * SECOND));
+    sleep(60 * SECOND).await;
+    assert_eq!(pool.handle().stats().idle, 1);
+    let began = Instant::now();
+    let client = pool.checkout().await.expect("never fails");
+    assert_eq!((client.number, began.elapsed()), (0, Duration::ZERO));
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_idle_for_too_long_or_too_old_is_dropped_in_time() {
     let made = Made::default();

@@ -102,9 +102,8 @@ fn counted(caller: &Caller, call: &SeenCall, now: Instant) -> (u64, u64) {
         End::Answer if caller.leaves_after.is_none() => {
             (1, caller.input + caller.output * caller.uses / 100)
         }
-        // What it used is settled by estimates; the least that it may count for.
-        End::Answer => (0, 0),
-        End::Fails | End::Breaks => (0, 0),
+        // It was sent, and its tokens are settled by estimates; the least that it may count for.
+        End::Answer | End::Fails | End::Breaks => (1, 0),
     }
 }
 

@@ -55,17 +55,20 @@ async fn what_was_used_beyond_the_estimate_is_owed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_before_the_first_token_costs_nothing() {
-    for kind in [
-        ErrorKind::Connect,
-        ErrorKind::ServerError,
-        ErrorKind::InvalidRequest,
+async fn an_error_before_the_first_token_costs_no_tokens() {
+    for (kind, requests) in [
+        (ErrorKind::Connect, 0),
+        // Those the provider has counted.
+        (ErrorKind::ServerError, 1),
+        (ErrorKind::InvalidRequest, 1),
+        (ErrorKind::CircuitOpen, 0),
     ] {
         let (service, handle) = around(&ScriptedLlm::new(Script::fail(kind)), limits());
         send(&service, expecting(100, 900))
             .await
             .expect_err("it fails");
-        assert_eq!((used(&handle, 0), used(&handle, 1)), (0, 0), "{kind:?}");
+        let all = (used(&handle, 0), used(&handle, 1));
+        assert_eq!(all, (requests, 0), "{kind:?}");
     }
 }
 
@@ -154,4 +157,54 @@ async fn what_a_timeout_waited_for_in_vain_may_have_been_used() {
         .await
         .expect_err("it fails");
     assert_eq!((used(&handle, 0), used(&handle, 1)), (1, 100));
+}
+
+/// What a provider counts it counts whatever it answers.
+#[tokio::test(start_paused = true)]
+async fn the_limit_of_requests_holds_while_the_provider_fails() {
+    let model = ScriptedLlm::new(Script::fail(ErrorKind::ServerError));
+    let limits = RateLimitLayer::builder()
+        .limit(Limit::requests(10).per_minute())
+        .limit(Limit::custom("images", 100, |_| 1).per_day())
+        .overflow(Overflow::Reject);
+    let (service, handle) = around(&model, limits);
+    for _ in 0..100 {
+        send(&service, LlmRequest::chat("m", []))
+            .await
+            .expect_err("it fails, or is refused");
+    }
+    assert_eq!(model.count(), 10);
+    assert_eq!((used(&handle, 0), used(&handle, 1)), (10, 10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_whole_answer_that_does_not_say_what_it_used_is_taken_by_its_length() {
+    let limits = RateLimitLayer::builder()
+        .limit(Limit::output_tokens(5_000).per_minute())
+        .overflow(Overflow::Reject);
+    let text = "word ".repeat(1_000);
+    let model = ScriptedLlm::new(Script::answer(text.as_str()).no_usage());
+    let (service, handle) = around(&model, limits);
+    passes(&service, expecting(100, 2_000)).await;
+    assert_eq!(
+        used(&handle, 0),
+        1_250,
+        "a quarter of a token for each byte"
+    );
+}
+
+/// What nobody counted cannot be too large, and leaves no debt.
+#[tokio::test(start_paused = true)]
+async fn an_uncounted_call_that_leaves_owes_no_more_than_it_was_charged() {
+    let limits = RateLimitLayer::builder()
+        .limit(Limit::tokens(100).per_minute())
+        .overflow(Overflow::Reject);
+    let (service, handle) = around(&ScriptedLlm::new(Script::hang()), limits);
+    let mut service = service.clone();
+    service.ready().await.expect("ready");
+    let mut call = Box::pin(service.call(LlmRequest::chat("m", [])));
+    assert!(poll_once(&mut call).is_pending());
+    assert_eq!(used(&handle, 0), 100);
+    drop(call);
+    assert_eq!(used(&handle, 0), 100);
 }

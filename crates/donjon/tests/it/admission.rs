@@ -13,7 +13,7 @@ use donjon::{
     ErrorKind, Identity, Key, KeyBy, LlmRequest, Scope,
     circuit_breaker::{BreakerLayer, CircuitState, OpenDelay},
     failover::Target,
-    pool::{Overflow as PoolOverflow, PoolLayer},
+    pool::{Aimd, Overflow as PoolOverflow, PoolLayer},
     rate_limit::{Limit, Overflow, RateLimitLayer},
     retry::RetryLayer,
 };
@@ -318,4 +318,71 @@ async fn an_open_circuit_is_shown_and_does_not_make_the_stack_unhealthy() {
         .filter_map(|of| of.health().err())
         .collect();
     assert_eq!(ill, ["the circuits of all targets are open"]);
+}
+
+/// A provider counts what it is asked, also while it is down.
+#[tokio::test(start_paused = true)]
+async fn the_rate_holds_while_the_upstream_fails() {
+    let only = always(Failure::service_unavailable());
+    let limit = RateLimitLayer::builder().limit(Limit::requests(10).per_second());
+    let stack = preset(&[&only]).retry(once()).breaker(None);
+    let stack = stack.rate_limit(limit).build().expect("good");
+    join_all((0..50).map(|_| call(&stack, unary()))).await;
+    let mut sent: Vec<_> = only.calls().iter().map(|call| call.request.at).collect();
+    sent.sort_unstable();
+    assert_eq!(sent.len(), 50);
+    for eleven in sent.windows(11) {
+        assert!(
+            eleven[10] - eleven[0] >= SECOND,
+            "more than ten in a second"
+        );
+    }
+}
+
+/// Those who wait for their turn at the target's limit when its circuit opens were not charged, hold
+/// no slot, and go on to the next.
+#[tokio::test(start_paused = true)]
+async fn calls_parked_at_the_limit_when_the_circuit_opens_go_on_to_the_next_target() {
+    let (first, second) = (always(Script::answer("one")), always(Script::answer("two")));
+    let limit = RateLimitLayer::builder().limit(Limit::requests(2).per_second());
+    let stack = preset(&[&first, &second])
+        .patience(100 * SECOND)
+        .retry(once())
+        .pool_of("t0", PoolLayer::new(50).expect("good"))
+        .rate_limit_of("t0", limit.build().expect("good"))
+        .build()
+        .expect("good");
+    let of_first = stack.target("t0").expect("it is there").clone();
+    let open = async {
+        sleep(SECOND / 2).await;
+        let breaker = of_first.breaker.as_ref().expect("a circuit");
+        let circuit = breaker.circuit_or_new(&Key::Global).expect("room");
+        circuit.force_open();
+    };
+    let calls = join_all((0..22).map(|_| call(&stack, unary())));
+    let (all, ()) = tokio::join!(calls, open);
+    assert!(all.iter().all(|got| got.error.is_none()));
+    assert_eq!((first.count(), second.count()), (2, 20));
+    let limit = of_first.rate_limit.as_ref().expect("a limit");
+    assert!(limit.peek(&Key::Global)[0].used <= 2);
+    let pool = of_first.pool.as_ref().expect("a pool");
+    assert_eq!(pool.stats().in_use, 0);
+}
+
+/// A server that hangs has too much to do, whichever clock says so.
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_passes_at_the_server_makes_an_adaptive_pool_smaller() {
+    let only = always(Script::hang());
+    let stack = preset(&[&only])
+        .retry(once())
+        .breaker(None)
+        .total_timeout(5 * SECOND)
+        .pool(PoolLayer::builder().aimd(Aimd::new().initial(20)))
+        .build()
+        .expect("good");
+    for _ in 0..10 {
+        assert!(call(&stack, unary()).await.error.is_some());
+    }
+    let pool = stack.target("t0").and_then(|t| t.pool.as_ref());
+    assert!(pool.expect("a pool").stats().size < 20);
 }
