@@ -75,7 +75,7 @@ impl<St: Store> Limiter<St> {
         now: u64,
     ) -> Admission<Permit<St>, Waiting<St>> {
         let shared = &self.shared;
-        match enqueue(shared, &waiter, &request.call, now) {
+        match enqueue(shared, &waiter, &request.call, shared.policy.overflow, now) {
             Ok(ticket) => Admission::Wait(Waiting::new(
                 shared.clone(),
                 waiter,
@@ -113,17 +113,19 @@ impl<M: Meter> Waiter<M> {
     }
 }
 
-/// Takes a place in the queue, if the call may wait as long as that will take.
+/// Takes a place in the queue, if there is to be a wait and the call may wait as long as that will
+/// take.
 #[cold]
 pub(crate) fn enqueue<St: Store>(
     shared: &Shared<St>,
     waiter: &Waiter<St::Meter>,
     call: &Call,
+    overflow: Overflow,
     now: u64,
 ) -> Result<u64, Refusal> {
     let (account, policy) = (&waiter.account, &shared.policy);
     let alone = account.fits_at(&waiter.need, 0, now);
-    if alone.until.is_none() || policy.overflow == Overflow::Reject {
+    if alone.until.is_none() || overflow == Overflow::Reject {
         return Err(waiter.refusal(Reason::Limit, &alone, now));
     }
     let mut expected = Duration::ZERO;

@@ -8,11 +8,12 @@ use donjon_core::{
 
 use crate::{
     admit::{Held, Waiter, enqueue},
-    error::{ConfigError, Reason, Refusal},
+    error::{Blocker, ConfigError, Reason, Refusal},
     figures::RateLimitEvent,
     limit::{Limit, Weight},
     local::InMemory,
     meter::{Meter, Store},
+    policy::Overflow,
     quota::{Need, Quota},
     state::Shared,
     wait::Waiting,
@@ -75,15 +76,24 @@ impl<St: Store> RateLimitHandle<St> {
         match self.pass(&waiter, now) {
             Some(held) => Ok(Acquired { held }),
             None => {
-                let hindrance = waiter.account.fits_at(&waiter.need, 0, now);
-                let refusal = waiter.refusal(Reason::Limit, &hindrance, now);
+                let alone = waiter.account.fits_at(&waiter.need, 0, now);
+                let (all, before) = waiter.account.queue.behind(&waiter.need);
+                let mut refusal = waiter.refusal(Reason::Limit, &alone, now);
+                if before > 0 && alone.until.is_some() {
+                    // Who waits goes first.
+                    let behind = waiter.account.fits_at(&all, before, now);
+                    refusal = Refusal {
+                        by: Blocker::Queue,
+                        ..waiter.refusal(Reason::Limit, &behind, now)
+                    };
+                }
                 self.shared.common.figures.refuse(refusal.reason);
                 Err(refusal)
             }
         }
     }
 
-    /// Charges `weight` to `key`, waiting for its turn up to `timeout`.
+    /// Charges `weight` to `key`, waiting for its turn up to `timeout`, whether calls wait or not.
     ///
     /// # Errors
     ///
@@ -103,7 +113,8 @@ impl<St: Store> RateLimitHandle<St> {
         let mut call = Call::default();
         call.set_timeout(timeout);
         call.begin();
-        let ticket = enqueue(shared, &waiter, &call, now).map_err(|r| shared.refuse(r))?;
+        let ticket = enqueue(shared, &waiter, &call, Overflow::Wait, now);
+        let ticket = ticket.map_err(|r| shared.refuse(r))?;
         let mut waiting = Waiting::new(shared.clone(), waiter, ticket, call, now);
         let held = poll_fn(|cx| waiting.poll_turn(cx)).await?;
         Ok(Acquired { held })

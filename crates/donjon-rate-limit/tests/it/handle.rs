@@ -118,3 +118,42 @@ async fn limits_are_set_while_they_are_used() {
     passes(&service, request()).await;
     refused(&service, request()).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn it_waits_also_where_calls_do_not() {
+    let builder = RateLimitLayer::builder()
+        .limit(Limit::requests(1).per_second())
+        .overflow(Overflow::Reject);
+    let handle = builder.build().expect("sensible").handle();
+    let one = Weight::request();
+    let _held = handle.try_acquire(&Key::Global, &one).expect("it fits");
+    let began = Instant::now();
+    let waited = handle.acquire(&Key::Global, &one, SECOND * 5).await;
+    let _held = waited.expect("its turn comes");
+    assert!(began.elapsed() >= SECOND);
+}
+
+/// Those who wait go first, and it says when they have gone.
+#[tokio::test(start_paused = true)]
+async fn behind_others_it_says_when_they_have_gone() {
+    let builder = RateLimitLayer::builder().limit(Limit::requests(10).per_second());
+    let handle = builder.build().expect("sensible").handle();
+    let eight = Weight::requests(8);
+    let _held = handle.try_acquire(&Key::Global, &eight).expect("it fits");
+    let waits = tokio::spawn({
+        let handle = handle.clone();
+        async move {
+            handle
+                .acquire(&Key::Global, &Weight::requests(8), SECOND * 9)
+                .await
+                .map(drop)
+        }
+    });
+    tokio::task::yield_now().await;
+    assert_eq!(handle.waiting(), 1);
+    // Alone it would fit at once.
+    let refused = handle.try_acquire(&Key::Global, &Weight::requests(2));
+    let after = refused.err().and_then(|refused| refused.retry_after);
+    assert!(after.is_some_and(|after| after > SECOND / 2), "{after:?}");
+    waits.await.expect("no panic").expect("its turn comes");
+}

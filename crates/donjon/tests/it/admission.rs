@@ -386,3 +386,30 @@ async fn a_deadline_that_passes_at_the_server_makes_an_adaptive_pool_smaller() {
     let pool = stack.target("t0").and_then(|t| t.pool.as_ref());
     assert!(pool.expect("a pool").stats().size < 20);
 }
+
+/// Without it a call would first wait for a slot that a dead target's calls hold.
+#[tokio::test(start_paused = true)]
+async fn an_open_circuit_is_told_before_the_pool_is_waited_for() {
+    let (first, second) = (always(Script::hang()), always(Script::answer("two")));
+    let stack = preset(&[&first, &second])
+        .retry(once())
+        .pool_of("t0", PoolLayer::new(1).expect("good"))
+        .build()
+        .expect("good");
+    let holds = tokio::spawn({
+        let stack = stack.clone();
+        async move { call(&stack, unary()).await }
+    });
+    sleep(MS).await;
+    let breaker = stack.target("t0").and_then(|t| t.breaker.as_ref());
+    let circuit = breaker.expect("a circuit").circuit_or_new(&Key::Global);
+    circuit.expect("room").force_open();
+    let got = call(&stack, unary()).await;
+    assert_eq!(got.text, "two");
+    assert!(
+        got.ended_after < 100 * MS,
+        "it waited {:?}",
+        got.ended_after
+    );
+    holds.abort();
+}
