@@ -5,7 +5,7 @@
 //! all rows. Ours charges, and settles with what was charged.
 #![expect(clippy::print_stdout, reason = "a program that prints its figures")]
 
-use std::hint::black_box;
+use std::hint::{black_box, spin_loop};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Barrier};
@@ -16,7 +16,9 @@ use donjon_benches::clock;
 use donjon_core::{Key, KeyBy};
 use donjon_rate_limit::{Limit, RateLimitHandle, RateLimitLayer, Weight};
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota};
-const CALLS: usize = 200_000;
+
+/// Enough that the threads are at it together nearly all the time.
+const CALLS: usize = 1_000_000;
 
 fn main() -> Result<(), String> {
     let args = Args::from_env(&["bench"])?;
@@ -61,18 +63,22 @@ impl Row {
     /// The processor time of all threads together.
     fn run(&self) -> Duration {
         let barrier = Barrier::new(self.threads + 1);
+        let ready = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for thread in 0..self.threads {
-                let (barrier, call) = (&barrier, &self.call);
+                let (barrier, ready, call) = (&barrier, &ready, &self.call);
                 scope.spawn(move || {
-                    barrier.wait();
+                    // Those that block in a barrier leave it one after another.
+                    ready.fetch_add(1, Relaxed);
+                    while ready.load(Relaxed) < self.threads {
+                        spin_loop();
+                    }
                     for number in 0..CALLS {
                         call(thread, number);
                     }
                     barrier.wait();
                 });
             }
-            barrier.wait();
             let start = clock::cpu();
             barrier.wait();
             clock::cpu() - start

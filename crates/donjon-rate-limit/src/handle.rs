@@ -73,9 +73,9 @@ impl<St: Store> RateLimitHandle<St> {
     pub fn try_acquire(&self, key: &Key, weight: &Weight) -> Result<Acquired<St>, Refusal> {
         let waiter = self.waiter(key, weight)?;
         let now = self.shared.common.clock.now();
-        match self.pass(&waiter, now) {
-            Some(held) => Ok(Acquired { held }),
-            None => {
+        match self.pass(waiter, now) {
+            Ok(held) => Ok(Acquired { held }),
+            Err(waiter) => {
                 let alone = waiter.account.fits_at(&waiter.need, 0, now);
                 let (all, before) = waiter.account.queue.behind(&waiter.need);
                 let mut refusal = waiter.refusal(Reason::Limit, &alone, now);
@@ -107,9 +107,10 @@ impl<St: Store> RateLimitHandle<St> {
         let shared = &self.shared;
         let waiter = self.waiter(key, weight).map_err(|r| shared.refuse(r))?;
         let now = shared.common.clock.now();
-        if let Some(held) = self.pass(&waiter, now) {
-            return Ok(Acquired { held });
-        }
+        let waiter = match self.pass(waiter, now) {
+            Ok(held) => return Ok(Acquired { held }),
+            Err(waiter) => waiter,
+        };
         let mut call = Call::default();
         call.set_timeout(timeout);
         call.begin();
@@ -228,12 +229,19 @@ impl<St: Store> RateLimitHandle<St> {
         })
     }
 
-    fn pass(&self, waiter: &Waiter<St::Meter>, now: u64) -> Option<Held<St::Meter>> {
-        if waiter.account.queue.len() > 0 {
-            return None;
+    /// Charges it if it fits now and nobody waits.
+    #[inline]
+    fn pass(
+        &self,
+        waiter: Waiter<St::Meter>,
+        now: u64,
+    ) -> Result<Held<St::Meter>, Waiter<St::Meter>> {
+        if waiter.account.queue.len() == 0
+            && let Ok(charges) = waiter.account.take(&waiter.need, false, now)
+        {
+            return Ok(Held::new(waiter.account, charges, waiter.input));
         }
-        let charges = waiter.account.take(&waiter.need, false, now).ok()?;
-        Some(Held::new(waiter.account.clone(), charges, waiter.input))
+        Err(waiter)
     }
 }
 
