@@ -4,17 +4,18 @@
 
 #[cfg(all(test, loom))]
 mod model;
+mod refund;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
 use std::array;
 
 #[cfg(all(test, loom))]
-use loom::sync::atomic::{AtomicU64, Ordering};
+use loom::sync::atomic::{AtomicU64, Ordering, fence};
 #[cfg(not(all(test, loom)))]
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
+use Ordering::{AcqRel, Acquire, SeqCst};
 
 /// Into how many sub-windows a window is cut. The sum covers one more, so a steady caller can use
 /// `SLOTS / (SLOTS + 1)` of the limit: 98.4 %.
@@ -30,24 +31,32 @@ pub(crate) const MOST: u64 = (1 << AMOUNT_BITS) - 1;
 
 const AMOUNT_BITS: u32 = 48;
 
+const TAG: u64 = u64::MAX >> AMOUNT_BITS;
+
 /// What was charged in the current sub-window and in the [`SLOTS`] before it, and the sum of it.
 ///
 /// A charge is first added to the sum, by a compare-exchange that never exceeds the limit, and then
-/// to the cell of its sub-window. A sub-window that has become too old is expired whole: its cell is
-/// emptied first and the sum is lowered afterwards. So at any moment the sum is at least what the
-/// cells hold, and whoever reads it between two steps of another thread sees too much and never too
-/// little.
+/// to what was charged in the newest sub-window, which stands beside the sum: a call touches one cache
+/// line. Whoever charges first in a later one moves what stands there into its cell. A sub-window that
+/// has become too old is expired whole: its cell is emptied first and the sum is lowered afterwards. So
+/// at any moment the sum is at least what stands elsewhere, and whoever reads it between two steps of
+/// another thread sees too much and never too little.
 ///
 /// A cell is one word, the sub-window's tag above the amount. Whoever charges, refunds or expires
 /// does so by compare-exchange on the whole word, so that a refund cannot reach what was charged to
-/// the same cell one turn of the ring later. Nobody waits for anybody: each thread expires what it
-/// finds too old.
+/// the same cell one turn of the ring later. A refund that comes while its charge is being moved, and so
+/// stands nowhere, is left in `owed` for whoever moves it. Nobody waits for anybody: each thread expires
+/// what it finds too old.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Window {
     sum: AtomicU64,
     /// The newest sub-window up to which the ring was turned.
     head: AtomicU64,
+    /// What was charged in the newest sub-window in which anything was.
+    current: AtomicU64,
+    /// What is to be given back of a sub-window that is being moved into its cell.
+    owed: AtomicU64,
     cells: [AtomicU64; RING],
 }
 
@@ -57,6 +66,8 @@ impl Window {
         Self {
             sum: AtomicU64::new(0),
             head: AtomicU64::new(slot),
+            current: AtomicU64::new(recent(slot, 0)),
+            owed: AtomicU64::new(0),
             cells: array::from_fn(|_| AtomicU64::new(0)),
         }
     }
@@ -83,17 +94,52 @@ impl Window {
     #[cold]
     fn turn_from(&self, head: u64, slot: u64) {
         let mut freed = 0_u64;
-        if self.sum.load(Acquire) > 0 {
-            let first = (head + 1).max(slot.saturating_sub(SLOTS));
+        let charged = self.used() > 0;
+        let first = (head + 1).max(slot.saturating_sub(SLOTS));
+        // A key that is seldom used has nothing in its cells, which are many cache lines.
+        if charged && self.is_filed(0) {
             for slot in first..=slot {
                 freed = freed.saturating_add(self.expire(slot));
             }
         }
         // Whoever gets what is freed below sees the head that freed it, and is charged there.
         self.head.fetch_max(slot, AcqRel);
+        if charged {
+            freed = freed.saturating_add(self.expire_current(slot));
+            // Who moved something meanwhile sees the head after this, or what it moved is seen here.
+            fence(SeqCst);
+            if self.is_filed(freed) {
+                for old in first.max(CELLS)..=slot {
+                    freed = freed.saturating_add(self.take(MOST, old - CELLS));
+                }
+            }
+        }
         if freed > 0 {
             self.sum.fetch_sub(freed, SeqCst);
         }
+    }
+
+    /// Whether anything stands in the cells, or is about to, beside what was `freed`. The sum is read
+    /// last, so that it is not less than what it is compared with.
+    fn is_filed(&self, freed: u64) -> bool {
+        let current = amount(self.current.load(Acquire));
+        self.used() > current.saturating_add(freed)
+    }
+
+    /// Empties what was charged last, if that is too old at `slot`.
+    fn expire_current(&self, slot: u64) -> u64 {
+        let mut seen = self.current.load(Acquire);
+        // Somebody turned it further, and does this there.
+        while amount(seen) > 0 && self.head() == slot && age(seen, slot) > SLOTS {
+            match self
+                .current
+                .compare_exchange(seen, recent(slot, 0), AcqRel, Acquire)
+            {
+                Ok(_) => return amount(seen),
+                Err(now) => seen = now,
+            }
+        }
+        0
     }
 
     /// Empties the cell that `slot` is about to use.
@@ -116,8 +162,6 @@ impl Window {
     /// sum stays within `limit`; says where.
     pub(crate) fn reserve(&self, n: u64, limit: u64, slot: u64) -> Option<u64> {
         self.turn(slot);
-        // Both lines are on their way when the first is waited for.
-        std::hint::black_box(self.cell(slot).load(Relaxed));
         let mut sum = self.sum.load(SeqCst);
         loop {
             let after = sum.checked_add(n).filter(|after| *after <= limit)?;
@@ -143,20 +187,58 @@ impl Window {
         self.sum.fetch_add(n, SeqCst);
         let head = self.head();
         let oldest = head.saturating_sub(SLOTS);
-        let mut slot = until.saturating_sub(CELLS).clamp(oldest, head);
-        while !self.put(n, slot) {
+        let slot = until.saturating_sub(CELLS).clamp(oldest, head);
+        if !self.put(n, slot) {
             // The ring was turned meanwhile.
-            slot = self.head();
+            self.charge(n, head);
         }
     }
 
-    /// Puts what the sum has already into the cell of its sub-window.
+    /// Puts what the sum has already where `slot` is counted, or the one up to which the ring was
+    /// turned.
     fn charge(&self, n: u64, slot: u64) -> u64 {
+        let mut seen = self.current.load(Acquire);
         loop {
+            // Whoever charged last had turned the ring so far before: it is of `slot` or older.
             let slot = slot.max(self.head());
-            if self.put(n, slot) {
-                return slot;
+            let age = age(seen, slot);
+            let (here, before) = match age {
+                0 => (amount(seen), 0),
+                _ => (0, amount(seen)),
+            };
+            let room = n.min(MOST - here);
+            let after = recent(slot, here + room);
+            match self.current.compare_exchange(seen, after, AcqRel, Acquire) {
+                Ok(_) => {
+                    if before > 0 {
+                        self.file(before, slot.saturating_sub(age));
+                    }
+                    if room < n {
+                        self.sum.fetch_sub(n - room, SeqCst);
+                    }
+                    return slot;
+                }
+                Err(now) => seen = now,
             }
+        }
+    }
+
+    /// Puts what was charged at `slot`, while that was the newest, into its cell.
+    #[cold]
+    fn file(&self, n: u64, slot: u64) {
+        let came = self.put(n, slot);
+        fence(SeqCst);
+        // Its window may have ended meanwhile.
+        let late = match (came, self.head().saturating_sub(slot) > SLOTS) {
+            (false, _) => n,
+            (true, true) => self.take(n, slot),
+            (true, false) => 0,
+        };
+        if late > 0 {
+            self.sum.fetch_sub(late, SeqCst);
+        }
+        if came {
+            self.give_owed();
         }
     }
 
@@ -187,29 +269,6 @@ impl Window {
         }
     }
 
-    /// Gives back `n` of what was charged at `slot`; nothing if that has expired. Says whether there
-    /// is more room now.
-    pub(crate) fn refund(&self, n: u64, slot: u64) -> bool {
-        if n == 0 {
-            return false;
-        }
-        let cell = self.cell(slot);
-        let mut seen = cell.load(Acquire);
-        loop {
-            let back = n.min(amount(seen));
-            if back == 0 || !is_of(seen, slot) {
-                return false;
-            }
-            match cell.compare_exchange(seen, seen - back, AcqRel, Acquire) {
-                Ok(_) => {
-                    self.sum.fetch_sub(back, SeqCst);
-                    return true;
-                }
-                Err(now) => seen = now,
-            }
-        }
-    }
-
     /// The first sub-window in which `n` more fit into `limit` if nothing else is charged. `n` may
     /// be more than the limit: then it is when the last of it fits, the limit being used up as soon
     /// as it can.
@@ -224,10 +283,14 @@ impl Window {
         if over == 0 {
             return head.saturating_add(later);
         }
+        let current = self.current.load(Acquire);
         for slot in head.saturating_sub(SLOTS)..=head {
             let seen = self.cell(slot).load(Acquire);
             if is_of(seen, slot) {
                 over = over.saturating_sub(amount(seen));
+            }
+            if age(current, head) == head - slot {
+                over = over.saturating_sub(amount(current));
             }
             if over == 0 {
                 return slot.saturating_add(CELLS).saturating_add(later);
@@ -243,6 +306,16 @@ impl Window {
     }
 }
 
+/// What `current` and `owed` hold for `slot`.
+const fn recent(slot: u64, amount: u64) -> u64 {
+    (slot & TAG) << AMOUNT_BITS | amount
+}
+
+/// How many sub-windows before `slot` that is; what is 65,536 before it is taken for its own.
+const fn age(word: u64, slot: u64) -> u64 {
+    slot.wrapping_sub(word >> AMOUNT_BITS) & TAG
+}
+
 /// A cell's content for `slot`.
 const fn word(slot: u64, amount: u64) -> u64 {
     (slot / CELLS) << AMOUNT_BITS | amount
@@ -255,5 +328,5 @@ const fn amount(word: u64) -> u64 {
 /// Whether a cell's content is of `slot`. The tag wraps after 65,536 turns of the ring; what is that
 /// old was expired, or stands one turn longer than it should.
 const fn is_of(word: u64, slot: u64) -> bool {
-    word >> AMOUNT_BITS == (slot / CELLS) & (u64::MAX >> AMOUNT_BITS)
+    word >> AMOUNT_BITS == (slot / CELLS) & TAG
 }

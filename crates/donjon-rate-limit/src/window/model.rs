@@ -21,7 +21,7 @@ fn spawn<T: 'static>(
 
 /// What the cells hold, live or not.
 fn held(window: &Window) -> u64 {
-    let cells = window.cells.iter();
+    let cells = window.cells.iter().chain([&window.current]);
     cells.map(|cell| amount(cell.load(Acquire))).sum()
 }
 
@@ -76,6 +76,40 @@ fn a_refund_does_not_reach_the_next_turn() {
         let _ = refunded;
         assert_eq!(window.used(), if charged { 2 } else { 0 });
         assert_eq!(held(&window), window.used());
+    });
+}
+
+/// What is charged last is moved into its cell by the first charge of a later sub-window.
+#[test]
+fn a_refund_reaches_what_is_being_moved() {
+    check(|| {
+        let window = Arc::new(Window::new(0));
+        let at = window.reserve(2, 3, 0).expect("room");
+        let moves = spawn(&window, |w| w.reserve(1, 3, 1).is_some());
+        let refunds = spawn(&window, move |w| w.refund(1, at));
+        window.refund(1, at);
+        refunds.join().expect("no panic");
+        assert!(moves.join().expect("no panic"), "there is room for it");
+        assert_eq!(window.used(), 1);
+        assert_eq!(held(&window), 1);
+        assert_eq!(amount(window.owed.load(Acquire)), 0);
+    });
+}
+
+/// And is gone with its sub-window, whoever moves it, however late.
+#[test]
+fn what_is_owed_goes_with_its_sub_window() {
+    check(|| {
+        let window = Arc::new(Window::new(0));
+        let at = window.reserve(2, 4, 0).expect("room");
+        let moves = spawn(&window, |w| w.reserve(1, 4, 1).is_some());
+        let refunds = spawn(&window, move |w| w.refund(1, at));
+        window.turn(CELLS);
+        refunds.join().expect("no panic");
+        assert!(moves.join().expect("no panic"), "there is room for it");
+        window.turn(CELLS);
+        assert_eq!(window.used(), 1);
+        assert_eq!(held(&window), 1);
     });
 }
 
