@@ -177,6 +177,8 @@ pub struct Limits {
     pub requests_per_minute: Option<u64>,
     /// Requests in a day.
     pub requests_per_day: Option<u64>,
+    /// Tokens of prompts and answers in a second.
+    pub tokens_per_second: Option<u64>,
     /// Tokens of prompts and answers in a minute.
     pub tokens_per_minute: Option<u64>,
     /// Tokens of prompts and answers in a day.
@@ -235,7 +237,7 @@ impl Limits {
         built.map_err(|error| ConfigError::new(path, error))
     }
 
-    fn said(&self) -> [Said; 7] {
+    fn said(&self) -> [Said; 8] {
         [
             ("requests_per_second", self.requests_per_second, |n| {
                 Limit::requests(n).per_second()
@@ -245,6 +247,9 @@ impl Limits {
             }),
             ("requests_per_day", self.requests_per_day, |n| {
                 Limit::requests(n).per_day()
+            }),
+            ("tokens_per_second", self.tokens_per_second, |n| {
+                Limit::tokens(n).per_second()
             }),
             ("tokens_per_minute", self.tokens_per_minute, |n| {
                 Limit::tokens(n).per_minute()

@@ -1,36 +1,22 @@
 //! Circuits, pools and limits of the gateway, over TCP.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
 use donjon_examples::gateway::{Config, Gateway};
-use donjon_testkit::upstream::{Failure, Script, Upstream, Usage};
+use donjon_testkit::upstream::{Script, Usage};
 use futures_util::future::join_all;
 use http::Method;
-use tokio::time::{sleep, timeout};
 
-use crate::support::{
-    ANTHROPIC, CHAT, Caller, Gate, MESSAGES, OPENAI, SOON, always, chat, config, messages, seen,
-    steady,
+use crate::{
+    outage::switched,
+    support::{
+        ANTHROPIC, CHAT, Caller, Gate, MESSAGES, OPENAI, always, chat, config, messages, seen,
+        steady, waiting,
+    },
 };
-
-/// Answers 503 while the switch is on.
-async fn switched(down: &Arc<AtomicBool>) -> Upstream {
-    let down = down.clone();
-    let builder = Upstream::builder().respond(move |_| {
-        if down.load(SeqCst) {
-            Script::from(Failure::service_unavailable())
-        } else {
-            Script::answer("served")
-        }
-    });
-    builder.start().await.expect("a free port")
-}
 
 #[tokio::test]
 async fn a_provider_that_is_down_is_left_alone_and_every_call_is_served() {
@@ -51,30 +37,6 @@ async fn a_provider_that_is_down_is_left_alone_and_every_call_is_served() {
     let report = gate.get("/health").await.json().to_string();
     assert!(report.contains("circuit"), "{report}");
     assert!(report.contains(r#""target":"t0""#), "{report}");
-}
-
-#[tokio::test]
-async fn it_serves_again_once_it_is_well() {
-    let down = Arc::new(AtomicBool::new(true));
-    let (first, second) = (switched(&down).await, steady().await);
-    let targets = [(OPENAI, &first), (OPENAI, &second)];
-    let more = "[breaker]\nconsecutive_failures = 3\nopen = \"20ms\"\nmax_open = \"20ms\"";
-    let gate = Gate::open(&config(&targets, 1, more)).await;
-    for _ in 0..5 {
-        assert_eq!(gate.post(CHAT, chat(false)).await.status, 200);
-    }
-    down.store(false, SeqCst);
-    let back = async {
-        loop {
-            let answer = gate.post(CHAT, chat(false)).await;
-            assert_eq!(answer.status, 200, "{}", answer.text());
-            if answer.header("x-donjon-target") == Some("t0") {
-                return;
-            }
-            sleep(Duration::from_millis(2)).await;
-        }
-    };
-    timeout(SOON, back).await.expect("a probe finds it well");
 }
 
 /// R12.
@@ -155,7 +117,7 @@ async fn a_caller_who_leaves_the_queue_is_refunded() {
     seen(&only, |seen| seen.in_progress == 1).await;
     let mut second = Caller::connect(&gate).await.of("a");
     let waits = tokio::spawn(ask(&mut second));
-    waiting(&gate, 1.0).await;
+    waiting(&gate, "t0", 1.0).await;
 
     let mut third = Caller::connect(&gate).await.of("a");
     let refused = third.post(CHAT, chat(false)).await;
@@ -166,37 +128,17 @@ async fn a_caller_who_leaves_the_queue_is_refunded() {
     );
     second.leave().await;
     waits.abort();
-    waiting(&gate, 0.0).await;
+    waiting(&gate, "t0", 0.0).await;
     // It waits for the slot now, which is no refusal.
     let mut fourth = Caller::connect(&gate).await.of("a");
     let waits = tokio::spawn(ask(&mut fourth));
-    waiting(&gate, 1.0).await;
+    waiting(&gate, "t0", 1.0).await;
 
     assert_eq!(only.count(), 1, "nobody else was sent");
     first.leave().await;
     fourth.leave().await;
     held.abort();
     waits.abort();
-}
-
-/// Until so many calls wait in the gateway's pool.
-async fn waiting(gate: &Gate, calls: f64) {
-    let look = async {
-        loop {
-            let report = gate.get("/health").await.json();
-            let layers = report["layers"].as_array().expect("layers");
-            let pool = layers.iter().find(|layer| layer["layer"] == "pool");
-            let figures = pool.expect("a pool")["figures"]
-                .as_array()
-                .expect("figures");
-            let mut waiting = figures.iter().filter(|figure| figure["name"] == "waiting");
-            if waiting.all(|figure| figure["value"].as_f64() == Some(calls)) {
-                return;
-            }
-            sleep(Duration::from_millis(1)).await;
-        }
-    };
-    timeout(SOON, look).await.expect("it comes to that");
 }
 
 #[test]

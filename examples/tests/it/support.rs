@@ -11,7 +11,12 @@ use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::{net::TcpStream, sync::oneshot, task::JoinHandle, time::timeout};
+use tokio::{
+    net::TcpStream,
+    sync::oneshot,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 
 /// The longest that anything may take, so that a test fails rather than hangs. Far below every
 /// limit that the gateway has by default.
@@ -50,6 +55,26 @@ pub(crate) async fn seen(upstream: &Upstream, condition: impl FnMut(&Seen) -> bo
         Ok(seen) => seen,
         Err(_) => panic!("the upstream still waits: {:?}", upstream.calls()),
     }
+}
+
+/// Waits until so many calls wait in the pool of this target.
+pub(crate) async fn waiting(gate: &Gate, target: &str, calls: f64) {
+    let look = async {
+        loop {
+            let report = gate.get("/health").await.json();
+            let layers = report["layers"].as_array().expect("layers");
+            let pools = layers.iter().filter(|layer| layer["layer"] == "pool");
+            let figures = pools.flat_map(|pool| pool["figures"].as_array());
+            let mut waiting = figures.flatten().filter(|figure| {
+                figure["name"] == "waiting" && figure["labels"]["target"] == target
+            });
+            if waiting.any(|figure| figure["value"].as_f64() == Some(calls)) {
+                return;
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(SOON, look).await.expect("it comes to that");
 }
 
 /// What upstreams speak.
