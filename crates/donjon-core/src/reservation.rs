@@ -1,10 +1,13 @@
 //! Reserving what a call may use, and settling with what it did use.
 
-use std::{fmt, sync::Arc};
+mod sent;
+
+use std::fmt;
+
+use sent::{Sent, waited_in_vain};
 
 use crate::{
-    error::{ErrorKind, TimeoutClock},
-    ledger::{AttemptRef, Ledger},
+    error::{ErrorKind, LlmError},
     observe::{End, Observer, Outcome},
     vocab::{Call, Chunk, Estimate, Head, Origin, Usage},
 };
@@ -18,9 +21,10 @@ pub enum Settlement {
     /// It was sent and refused: it is not billed, and no tokens were used, but the provider has counted
     /// the request.
     Unbilled,
-    /// What the provider says was used.
+    /// What the providers say was used, by each attempt that was billed.
     Actual(Usage),
-    /// What must have been used as far as anybody can tell: the prompt, and what was streamed.
+    /// What must have been used as far as anybody can tell: the prompt, and what was streamed; of each
+    /// attempt that was billed.
     Estimated(Usage),
 }
 
@@ -38,6 +42,11 @@ impl Settlement {
 pub trait Account: Send + 'static {
     /// Gives back what was reserved and books what was used. Called exactly once.
     fn settle(self, settlement: Settlement);
+
+    /// How many tokens of prompt a call is taken for whose tokens nobody counted; default none.
+    fn estimated_input(&self) -> u64 {
+        0
+    }
 }
 
 /// A reservation: an [`Observer`] that settles its account exactly once, at the end of the call or
@@ -89,67 +98,83 @@ impl<A: Account> Reservation<A> {
         self.account.as_ref()
     }
 
-    fn settle(&mut self, settlement: impl FnOnce(&Self) -> Settlement) {
+    fn settle(&mut self, settlement: impl FnOnce(&Self, &A) -> Settlement) {
         if let Some(account) = self.account.take() {
-            account.settle(settlement(self));
+            let settlement = settlement(self, &account);
+            account.settle(settlement);
         }
     }
 
-    fn best_known(&self, told: Option<Usage>) -> Settlement {
-        if self.origin != Origin::Upstream {
-            return Settlement::Nothing;
+    /// Tokens of the prompt, as far as anybody counted.
+    fn input(&self, account: &A) -> u64 {
+        match self.estimate.input {
+            0 => account.estimated_input(),
+            input => input,
         }
-        if !self.committed && !self.sent.anything() {
-            return Settlement::Nothing;
+    }
+
+    /// It was given up, or told nothing of what it used.
+    fn best_known(&self, account: &A, told: Option<Usage>) -> Settlement {
+        let input = self.input(account);
+        let serving = self.sent.serving(self.committed);
+        if serving.is_none() && !self.committed && !matches!(self.sent, Sent::Unknown) {
+            return self.failed(account, None);
         }
         // What was told before the end is less than what was used in the end.
         let told = told.unwrap_or_default();
         let streamed = scale(self.streamed_bytes, self.tokens_per_byte);
-        let mut usage = told;
-        usage.input = if told.input > 0 {
-            told.input
-        } else {
-            self.estimate.input
+        let usage = Usage {
+            input: if told.input > 0 { told.input } else { input },
+            output: told.output.max(streamed),
+            ..told
         };
-        usage.output = told.output.max(streamed);
-        Settlement::Estimated(usage)
+        let spent = self.sent.spent(serving, None, input);
+        Settlement::Estimated(usage.plus(spent.usage))
     }
-}
 
-/// Tells whether anything was sent since a reservation was made.
-enum Sent {
-    /// Under this attempt.
-    Under(AttemptRef),
-    /// In this call, where no attempt was open; so many were sent before.
-    Since(Arc<Ledger>, u32),
-    /// The call has not begun: nobody can tell.
-    Unknown,
-}
-
-impl Sent {
-    fn of(call: &Call) -> Self {
-        match (call.attempt(), call.ledger()) {
-            (Some(attempt), _) => Self::Under(attempt.clone()),
-            (None, Some(ledger)) => Self::Since(ledger.clone(), ledger.sent()),
-            (None, None) => Self::Unknown,
+    /// The provider said what the attempt that served has used.
+    #[inline]
+    fn served(&self, account: &A, usage: Usage) -> Settlement {
+        match self.sent.is_one() {
+            true => Settlement::Actual(usage),
+            false => self.served_at_last(account, usage),
         }
     }
 
-    fn anything(&self) -> bool {
-        match self {
-            Self::Under(attempt) => attempt.led_to_sending(),
-            Self::Since(ledger, before) => ledger.sent() > *before,
-            Self::Unknown => true,
+    #[cold]
+    fn served_at_last(&self, account: &A, usage: Usage) -> Settlement {
+        let serving = self.sent.serving(true);
+        let spent = self.sent.spent(serving, None, self.input(account));
+        let usage = usage.plus(spent.usage);
+        match spent.estimated {
+            true => Settlement::Estimated(usage),
+            false => Settlement::Actual(usage),
         }
     }
 
-    /// What a failed attempt is known to have used all the same.
-    fn billed(&self) -> Option<Usage> {
-        let used = |usage: &Usage| usage.total() > 0;
-        match self {
-            Self::Under(attempt) => Some(attempt.read().usage).filter(used),
-            Self::Since(..) | Self::Unknown => None,
+    /// No attempt has served.
+    #[cold]
+    fn failed(&self, account: &A, error: Option<&LlmError>) -> Settlement {
+        if let (Sent::Unknown, Some(error)) = (&self.sent, error) {
+            return match error.kind() {
+                kind if waited_in_vain(kind) => self.best_known(account, None),
+                ErrorKind::Connect => Settlement::Nothing,
+                _ => Settlement::Unbilled,
+            };
         }
+        let spent = self.sent.spent(None, error, self.input(account));
+        match spent.settlement() {
+            None if spent.counted => Settlement::Unbilled,
+            settlement => settlement.unwrap_or(Settlement::Nothing),
+        }
+    }
+
+    /// It was answered from elsewhere; what was tried before is used all the same.
+    #[cold]
+    fn elsewhere(&self, account: &A) -> Settlement {
+        let serving = self.sent.serving(true);
+        let spent = self.sent.spent(serving, None, self.input(account));
+        spent.settlement().unwrap_or(Settlement::Nothing)
     }
 }
 
@@ -182,33 +207,21 @@ impl<A: Account> Observer for Reservation<A> {
         if let (None, Some(answer)) = (told, end.completion) {
             self.streamed_bytes += answer.text().len() as u64;
         }
-        self.settle(|this| match (end.outcome, told) {
-            _ if this.origin != Origin::Upstream => Settlement::Nothing,
-            (Outcome::Success, Some(usage)) => Settlement::Actual(usage),
-            // A provider that answers with an error charges nothing, unless it said so; one that
-            // was waited for in vain may have worked all the while.
-            (Outcome::Failure(error), _) if !this.committed && !waited_in_vain(error.kind()) => {
-                match this.sent.billed() {
-                    Some(usage) => Settlement::Actual(usage),
-                    // Where no connection stood, nobody has counted it.
-                    None if error.kind() != ErrorKind::Connect && this.sent.anything() => {
-                        Settlement::Unbilled
-                    }
-                    None => Settlement::Nothing,
-                }
-            }
-            _ => this.best_known(told),
+        self.settle(|this, account| match (end.outcome, told) {
+            _ if this.origin != Origin::Upstream => this.elsewhere(account),
+            (Outcome::Success, Some(usage)) => this.served(account, usage),
+            (Outcome::Failure(error), _) if !this.committed => this.failed(account, Some(error)),
+            _ => this.best_known(account, told),
         });
     }
 }
 
-const fn waited_in_vain(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Timeout(clock) if !matches!(clock, TimeoutClock::Connect))
-}
-
 impl<A: Account> Drop for Reservation<A> {
     fn drop(&mut self) {
-        self.settle(|this| this.best_known(this.told.as_deref().copied()));
+        self.settle(|this, account| match this.origin {
+            Origin::Upstream => this.best_known(account, this.told.as_deref().copied()),
+            _ => this.elsewhere(account),
+        });
     }
 }
 
@@ -222,93 +235,4 @@ impl<A: Account> fmt::Debug for Reservation<A> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc::{Receiver, Sender, channel};
-
-    use super::*;
-    use crate::{ChatCompletion, LlmError, LlmRequest, LlmResponse};
-
-    struct Book(Sender<Settlement>);
-
-    impl Account for Book {
-        fn settle(self, settlement: Settlement) {
-            self.0.send(settlement).expect("the test listens");
-        }
-    }
-
-    fn reserve(sent: bool) -> (Reservation<Book>, Receiver<Settlement>) {
-        let mut request = LlmRequest::chat("m", []);
-        request.call.estimate = Some(Estimate::new(100, 50));
-        let attempt = request.call.dispatch();
-        if sent {
-            attempt.stamp_sent();
-        }
-        let (sender, book) = channel();
-        (Reservation::new(&request.call, Book(sender)), book)
-    }
-
-    fn failure(reservation: &mut Reservation<Book>, kind: ErrorKind) {
-        let error = LlmError::new(kind, "");
-        reservation.end(&End::without_answer(Outcome::Failure(&error)));
-    }
-
-    #[test]
-    fn a_call_that_was_never_sent_is_refunded_in_full() {
-        let (reservation, book) = reserve(false);
-        drop(reservation);
-        assert_eq!(book.try_iter().collect::<Vec<_>>(), [Settlement::Nothing]);
-    }
-
-    #[test]
-    fn a_dropped_one_settles_once_with_the_prompt_and_what_was_streamed() {
-        let (mut reservation, book) = reserve(true);
-        reservation.chunk(&Chunk::text("12345"));
-        drop(reservation);
-        let expected = Settlement::Estimated(Usage::new(100, 2));
-        assert_eq!(book.try_iter().collect::<Vec<_>>(), [expected]);
-    }
-
-    #[tokio::test]
-    async fn the_providers_figure_counts() {
-        let (reservation, book) = reserve(true);
-        let mut completion = ChatCompletion::text("m", "hi");
-        completion.usage = Some(Usage::new(7, 1));
-        let response = LlmResponse::complete(Head::new("m"), completion).observe(reservation);
-        let expected = Settlement::Actual(Usage::new(7, 1));
-        assert_eq!(book.try_iter().collect::<Vec<_>>(), [expected]);
-        drop(response);
-    }
-
-    #[tokio::test]
-    async fn an_answer_from_a_cache_is_never_billed() {
-        let (reservation, book) = reserve(true);
-        let mut head = Head::new("m");
-        head.origin = Origin::Cache;
-        let mut completion = ChatCompletion::text("m", "hi");
-        completion.usage = Some(Usage::new(7, 1));
-        let _response = LlmResponse::complete(head, completion).observe(reservation);
-        assert_eq!(book.try_iter().collect::<Vec<_>>(), [Settlement::Nothing]);
-    }
-
-    #[test]
-    fn a_refusal_is_free_and_a_timeout_is_not() {
-        let (mut reservation, book) = reserve(true);
-        failure(&mut reservation, ErrorKind::RateLimited);
-        drop(reservation);
-        assert_eq!(book.try_iter().collect::<Vec<_>>(), [Settlement::Unbilled]);
-
-        let (mut reservation, book) = reserve(true);
-        failure(&mut reservation, ErrorKind::Connect);
-        drop(reservation);
-        assert_eq!(book.try_iter().collect::<Vec<_>>(), [Settlement::Nothing]);
-
-        let (mut reservation, book) = reserve(true);
-        failure(
-            &mut reservation,
-            ErrorKind::Timeout(crate::TimeoutClock::FirstToken),
-        );
-        drop(reservation);
-        let expected = Settlement::Estimated(Usage::new(100, 0));
-        assert_eq!(book.try_iter().collect::<Vec<_>>(), [expected]);
-    }
-}
+mod tests;

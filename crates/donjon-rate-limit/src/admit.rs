@@ -185,6 +185,10 @@ impl<M: Meter> Settles for Held<M> {
     fn settle(self, settlement: Settlement) {
         self.account.settle(self.charges, settlement, self.input);
     }
+
+    fn estimated_input(&self) -> u64 {
+        self.input
+    }
 }
 
 /// What an admitted call holds until its end.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use donjon::{
-    ErrorKind, Identity, Key, KeyBy, LlmRequest, Scope,
+    ErrorKind, Estimate, Identity, Key, KeyBy, LlmRequest, Scope,
     circuit_breaker::{BreakerLayer, CircuitState, OpenDelay},
     failover::Target,
     pool::{Aimd, Overflow as PoolOverflow, PoolLayer},
@@ -219,6 +219,22 @@ async fn a_call_that_is_shed_or_dropped_before_it_was_sent_is_refunded() {
     assert_eq!(left(), 9_000, "the one that left is refunded");
     assert_eq!(served.await.expect("no panic").text, "served");
     assert_eq!((left(), slow.count()), (9_000, 1));
+}
+
+/// A provider that was waited for in vain may have read the prompt, whoever serves in the end.
+#[tokio::test(start_paused = true)]
+async fn a_tenant_pays_for_the_attempts_that_were_given_up_too() {
+    let (first, second) = (always(Script::hang()), always(thousand_tokens()));
+    let limit = tenants(Limit::tokens(10_000).per_minute(), Overflow::Reject);
+    let handle = limit.handle();
+    let stack = preset(&[&first, &second]).retry(once()).caller_limit(limit);
+    let stack = stack.build().expect("good");
+    let mut request = of("a").streamed();
+    request.call.estimate = Some(Estimate::new(700, 300));
+    assert_eq!(call(&stack, request).await.text, "served");
+    assert_eq!((first.count(), second.count()), (1, 1));
+    let used = handle.peek(&Key::name("a"))[0].used;
+    assert_eq!(used, 700 + 1_000);
 }
 
 /// The limit is the last that waits, so that what it admits is sent now.
