@@ -278,11 +278,17 @@ impl Circuit {
         }
         match rules.probes_exceed(&ended) {
             Some(exceeded) => self.open(word, rules, Reason::Exceeded(exceeded), now(), tell),
-            None => {
-                if self.go(word, rules, CircuitState::Closed, Reason::Recovered, tell) {
-                    self.openings.store(0, Relaxed);
-                }
-            }
+            None => self.recover(word, rules, Reason::Recovered, tell),
+        }
+    }
+
+    /// Closes it. What servers asked for before is over then.
+    fn recover(&self, word: Word, rules: &Rules, reason: Reason, tell: impl Fn(Change)) {
+        let asked = self.hinted.load(Acquire);
+        if self.go(word, rules, CircuitState::Closed, reason, tell) {
+            self.openings.store(0, Relaxed);
+            // Unless one has asked for more since.
+            let _ = self.hinted.compare_exchange(asked, 0, AcqRel, Acquire);
         }
     }
 
@@ -362,10 +368,12 @@ impl Circuit {
             if word.state() == to {
                 return;
             }
-            if to == CircuitState::Open {
-                self.open(word, rules, Reason::ByHand, now, tell);
-            } else if self.go(word, rules, to, Reason::ByHand, tell) && to == CircuitState::Closed {
-                self.openings.store(0, Relaxed);
+            match to {
+                CircuitState::Open => self.open(word, rules, Reason::ByHand, now, tell),
+                CircuitState::Closed => self.recover(word, rules, Reason::ByHand, tell),
+                _ => {
+                    self.go(word, rules, to, Reason::ByHand, tell);
+                }
             }
         }
     }

@@ -48,12 +48,6 @@ impl BreakerLayer {
         }
     }
 
-    /// What its services ask, to be put before a service by hand
-    /// ([`CheckService`](donjon_core::shape::CheckService)).
-    pub fn check(&self) -> Admit {
-        Admit::new(self.breakers.clone())
-    }
-
     /// Reads and controls what this layer and its services share.
     pub fn handle(&self) -> BreakerHandle {
         BreakerHandle::new(self.breakers.clone())
@@ -75,7 +69,7 @@ impl<S> Layer<S> for BreakerLayer {
     type Service = Breaker<S>;
 
     fn layer(&self, inner: S) -> Breaker<S> {
-        CheckService::new(inner, self.check())
+        self.admit().layer(inner)
     }
 }
 

@@ -290,6 +290,25 @@ fn a_server_that_asks_for_more_time_gets_it_and_never_less() {
     }
 }
 
+/// It was asked for by who was late, or was cut short by hand.
+#[test]
+fn what_a_server_asked_for_before_it_recovered_does_not_lengthen_the_next_opening() {
+    let bench = bench();
+    let calls: Vec<_> = (0..6).map(|_| bench.call()).collect();
+    for call in &calls[..5] {
+        bench.end(call, FAILURE);
+    }
+    bench.hinted(&calls[5], FAILURE, Some(Duration::from_secs(60)));
+    assert!(bench.circuit.probe_now(&bench.rules, |_| ()));
+    bench.run(&[SUCCESS; 4]);
+    assert_eq!(bench.state(), CircuitState::Closed);
+    bench.run(&[FAILURE; 5]);
+    assert_eq!(bench.state(), CircuitState::Open);
+    bench.after(5);
+    bench.run(&[SUCCESS; 4]);
+    assert_eq!(bench.state(), CircuitState::Closed, "after its own delay");
+}
+
 #[test]
 fn what_is_old_is_forgotten_when_nothing_happened_for_so_long() {
     let rules = Rules {

@@ -305,6 +305,7 @@ impl Naive {
             self.open(now);
         } else {
             self.openings = 0;
+            self.hints.clear();
             self.go(CircuitState::Closed);
         }
     }
@@ -317,6 +318,7 @@ impl Naive {
             CircuitState::Open => self.open(now),
             CircuitState::Closed => {
                 self.openings = 0;
+                self.hints.clear();
                 self.go(to);
             }
             _ => self.go(to),
