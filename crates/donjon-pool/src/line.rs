@@ -46,7 +46,7 @@ pub(crate) enum Entered<E> {
 
 /// How many may wait, and who gives way.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Room {
+pub(crate) struct Seats {
     pub(crate) most: usize,
     pub(crate) evict: bool,
 }
@@ -85,7 +85,7 @@ impl Line {
         extra: u32,
         guest: Guest,
         now: Duration,
-        room: Room,
+        seats: Seats,
         refuse: impl FnOnce(usize, bool) -> Option<E>,
     ) -> Entered<E> {
         let mut queue = lock(&self.queue);
@@ -93,9 +93,9 @@ impl Line {
             return Entered::Admitted(word);
         }
         let mut evicted = None;
-        let full = queue.len() >= room.most;
+        let full = queue.len() >= seats.most;
         let ahead = queue.ahead(guest.priority, &guest.tenant);
-        let gives_way = full && room.evict && queue.has_below(guest.priority);
+        let gives_way = full && seats.evict && queue.has_below(guest.priority);
         if let Some(refusal) = refuse(ahead, full && !gives_way) {
             self.unmark_if_empty(&queue);
             return Entered::Refused(refusal);

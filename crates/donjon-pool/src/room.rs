@@ -16,7 +16,7 @@ use crate::{
     handle::PoolEvent,
     hold::HoldTime,
     limit::{Limit, Sample, Signal},
-    line::{Entered, Line, Room as Seats},
+    line::{Entered, Line, Seats},
     permit::Permit,
     rules::{Common, HoldUntil, Overflow},
     slots::Word,

@@ -15,7 +15,7 @@ use loom::{
 
 use super::*;
 
-const ROOM: Room = Room {
+const SEATS: Seats = Seats {
     most: 8,
     evict: false,
 };
@@ -56,7 +56,7 @@ impl Site {
         }
         match self
             .line
-            .enter(0, guest(), Duration::ZERO, ROOM, |_, _| None::<()>)
+            .enter(0, guest(), Duration::ZERO, SEATS, |_, _| None::<()>)
         {
             Entered::Admitted(_) => None,
             Entered::Waits(place, seat) => Some((place, seat)),
