@@ -245,10 +245,29 @@ impl LocalMeter {
             };
             charges.add(at, charge);
         }
-        match spacing == 0 || self.space(spacing, now) {
-            true => Ok(charges),
-            false => Err(self.undo(charges)),
+        if spacing > 0 {
+            if !self.space(spacing, now) {
+                return Err(self.undo(charges));
+            }
+            // Its place, for the case that it is not sent.
+            charges.add(
+                self.rings.len(),
+                Charge {
+                    slot: now,
+                    grains: 0,
+                },
+            );
         }
+        Ok(charges)
+    }
+
+    /// Gives a place in the sequence back, if it is still the last.
+    #[cold]
+    fn unspace(&self, spacing: u64, charges: &Charges) -> bool {
+        let taken = charges.of(self.rings.len()).slot;
+        let next = taken.saturating_add(spacing);
+        let given = self.next.compare_exchange(next, taken, AcqRel, Acquire);
+        given.is_ok()
     }
 
     /// Takes the next place in the sequence of requests that are kept apart.
@@ -284,6 +303,10 @@ impl Meter for LocalMeter {
         now: impl FnOnce() -> u64,
     ) -> Settled {
         let mut settled = Settled::default();
+        let spacing = self.quotas.spacing();
+        if spacing > 0 && used(&Unit::Requests) == Some(0) {
+            settled.freed = self.unspace(spacing, &charges);
+        }
         let mut now = Some(now);
         let mut moment = 0;
         for (at, (ring, quota)) in self.each().enumerate() {
@@ -376,6 +399,25 @@ mod tests {
         assert!(spaced.charge(&[1, 10], 0).is_ok());
         assert_eq!(spaced.charge(&[1, 10], 0).err(), Some(true));
         assert_eq!(used(&spaced), [1, 10]);
+    }
+
+    #[test]
+    fn the_place_of_a_request_that_was_not_sent_is_given_back_unless_one_came_after_it() {
+        let one = meter(Duration::from_secs(1));
+        let nothing = |_: &Unit| Some(0);
+        let take = |now| one.reserve(&[1, 10], now).expect("room");
+        let first = take(5);
+        assert!(one.reserve(&[1, 10], 6).is_err());
+        assert!(one.settle(first, nothing, || 6).freed);
+        let second = take(6);
+        let sent = take(6 + 1_000_000_000);
+        assert!(one.settle(second, nothing, || 7).freed, "its tokens");
+        assert!(one.reserve(&[1, 10], 7 + 1_000_000_000).is_err());
+        one.settle(sent, |unit| (*unit == Unit::Tokens).then_some(0), || 8);
+        assert!(
+            one.reserve(&[1, 10], 8 + 1_000_000_000).is_err(),
+            "it was sent"
+        );
     }
 
     #[test]

@@ -35,9 +35,9 @@ pub trait Meter: Send + Sync + 'static {
     fn reserve(&self, need: &[u64], now: u64) -> Result<Self::Charges, Obstacle>;
 
     /// Books what was used instead of what was charged. `used` says how much of a unit, and `None`
-    /// where it is what was charged; it is asked once for each limit. What was
-    /// not used is given back where it was charged; what was used beyond it is charged now, whatever
-    /// the limit. `now` is asked only for that.
+    /// where it is what was charged; it is asked once for each limit, and for requests where they are
+    /// kept apart: of a call that was not sent it was none. What was not used is given back where it was
+    /// charged; what was used beyond it is charged now, whatever the limit. `now` is asked only for that.
     fn settle(
         &self,
         charges: Self::Charges,

@@ -2,15 +2,16 @@
 
 use std::{error::Error, time::Duration};
 
-use donjon_core::{Estimate, LlmRequest};
+use donjon_core::{ErrorKind, Estimate, LlmError, LlmRequest, LlmResponse};
 use donjon_rate_limit::{
     Blocker, ConfigError, Limit, Overflow, RateLimitBuilder, RateLimitLayer, Reason, Refusal,
     Weight,
 };
 use donjon_testkit::{Script, ScriptedLlm};
 use tokio::time::{Instant, sleep};
+use tower::{Layer, service_fn};
 
-use crate::{MINUTE, SECOND, SLOT, around, expecting, passes, refused, request, times};
+use crate::{MINUTE, SECOND, SLOT, around, expecting, passes, refused, request, send, times};
 
 fn rejecting() -> RateLimitBuilder {
     RateLimitLayer::builder().overflow(Overflow::Reject)
@@ -183,6 +184,27 @@ async fn requests_are_spaced() {
     let (service, _) = around(&model, RateLimitLayer::builder().min_spacing(SECOND));
     passes(&service, request()).await;
     passes(&service, request()).await;
+}
+
+/// Whoever comes next need not wait for one that was never sent.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_not_sent_keeps_nobody_at_a_distance() {
+    let refuses = service_fn(|_: LlmRequest| async {
+        Err::<LlmResponse, _>(LlmError::new(ErrorKind::CircuitOpen, "open"))
+    });
+    let layer = RateLimitLayer::builder().min_spacing(MINUTE).build();
+    let layer: RateLimitLayer = layer.expect("sensible");
+    let start = Instant::now();
+    for _ in 0..10 {
+        send(&layer.layer(refuses), request())
+            .await
+            .expect_err("it is open");
+    }
+    let model = model();
+    let service = layer.layer(model.clone());
+    passes(&service, request()).await;
+    passes(&service, request()).await;
+    assert_eq!(times(&model, start), [Duration::ZERO, MINUTE]);
 }
 
 #[tokio::test(start_paused = true)]
