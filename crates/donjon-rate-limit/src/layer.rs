@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use donjon_core::{Estimate, KeyBy, Keyed, LlmRequest, Scope, shape::Gate};
+use donjon_core::{Classify, Estimate, KeyBy, Keyed, LlmRequest, Scope, shape::Gate};
 use tower_layer::Layer;
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     limit::{Limit, Weight},
     local::InMemory,
     meter::Store,
-    policy::{Overflow, Policy, WeighAll, WhenFull},
+    policy::{Classifier, Overflow, Policy, WeighAll, WhenFull},
     quota::{Quota, Quotas},
     service::RateLimit,
     state::Shared,
@@ -42,6 +42,7 @@ impl RateLimitLayer {
             learn: None,
             weigh: None,
             default_estimate: Estimate::new(500, 500),
+            classifier: Classifier::default(),
             store: InMemory,
         }
     }
@@ -107,6 +108,7 @@ pub struct RateLimitBuilder<St: Store = InMemory> {
     learn: Option<bool>,
     weigh: Option<WeighAll>,
     default_estimate: Estimate,
+    classifier: Classifier,
     store: St,
 }
 
@@ -191,6 +193,13 @@ impl<St: Store> RateLimitBuilder<St> {
         self
     }
 
+    /// Sets which errors say that the provider has too much to do, so that nobody is admitted until its
+    /// hint; default the table in [`Disposition`](donjon_core::Disposition).
+    pub fn classify(mut self, classify: impl Classify + 'static) -> Self {
+        self.classifier = Classifier(Arc::new(classify));
+        self
+    }
+
     /// Sets where the state lives; default [`InMemory`].
     pub fn store<T: Store>(self, store: T) -> RateLimitBuilder<T> {
         RateLimitBuilder {
@@ -206,6 +215,7 @@ impl<St: Store> RateLimitBuilder<St> {
             learn: self.learn,
             weigh: self.weigh,
             default_estimate: self.default_estimate,
+            classifier: self.classifier,
             store,
         }
     }
@@ -237,7 +247,13 @@ impl<St: Store> RateLimitBuilder<St> {
         };
         let quotas = Quotas::new(quotas, self.min_spacing);
         let keys = Keyed::new(self.max_keys);
-        let shared = Shared::new(self.store, quotas, policy, keys, self.when_full);
+        let shared = Shared::new(
+            self.store,
+            quotas,
+            policy,
+            keys,
+            (self.classifier, self.when_full),
+        );
         Ok(RateLimitLayer {
             shared: Arc::new(shared),
         })

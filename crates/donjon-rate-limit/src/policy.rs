@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use donjon_core::{Estimate, KeyBy, LlmRequest, Scope};
+use donjon_core::{Classify, DefaultTable, Estimate, KeyBy, LlmRequest, Scope};
 
 use crate::{
     limit::{Unit, Weight},
@@ -45,6 +45,22 @@ pub(crate) struct Policy {
     pub(crate) learn: bool,
     pub(crate) weigh: Option<WeighAll>,
     pub(crate) default_estimate: Estimate,
+}
+
+/// Which errors say that a provider has too much to do.
+#[derive(Clone)]
+pub(crate) struct Classifier(pub(crate) Arc<dyn Classify>);
+
+impl Default for Classifier {
+    fn default() -> Self {
+        Self(Arc::new(DefaultTable))
+    }
+}
+
+impl fmt::Debug for Classifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Classifier")
+    }
 }
 
 impl Policy {

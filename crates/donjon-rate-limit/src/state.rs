@@ -23,7 +23,7 @@ use crate::{
     figures::{Figures, RateLimitEvent},
     limit::Unit,
     meter::{Meter, Obstacle, Obstructs, Store, Told},
-    policy::{Policy, WhenFull},
+    policy::{Classifier, Policy, WhenFull},
     queue::Queue,
     quota::{Need, Quota, Quotas, nanos},
 };
@@ -45,6 +45,7 @@ pub(crate) struct Common {
     pub(crate) clock: Clock,
     pub(crate) figures: Figures,
     pub(crate) events: Events<RateLimitEvent>,
+    classifier: Classifier,
     when_full: WhenFull,
 }
 
@@ -77,7 +78,7 @@ impl<St: Store> Shared<St> {
         quotas: Quotas,
         policy: Policy,
         keys: Keyed<Account<St::Meter>>,
-        when_full: WhenFull,
+        (classifier, when_full): (Classifier, WhenFull),
     ) -> Self {
         let mut shared = Self {
             store,
@@ -87,6 +88,7 @@ impl<St: Store> Shared<St> {
                 clock: Clock::start(),
                 figures: Figures::default(),
                 events: Events::new(256),
+                classifier,
                 when_full,
             }),
             global: None,
@@ -126,11 +128,18 @@ impl<St: Store> Shared<St> {
             return Ok(global.clone());
         }
         let account = self.keys.get_or_make(key, || self.open(key));
-        account.map_err(|_| Refusal {
+        account.map_err(|_| self.no_room(key))
+    }
+
+    #[cold]
+    fn no_room(&self, key: &Key) -> Refusal {
+        let refusal = Refusal {
             reason: Reason::Keys,
             by: Blocker::Keys,
             retry_after: None,
-        })
+        };
+        self.tell_refusal(key, &refusal);
+        refusal
     }
 
     /// Every state there is.
@@ -319,8 +328,12 @@ impl<M: Meter> Account<M> {
         self.queue.wake_first();
     }
 
-    /// Admits nobody until the server's hint, if `error` says that it has too much to do.
+    /// Admits nobody until the server's hint, if `error` says, as it is classified, that it has too much
+    /// to do.
     pub(crate) fn stop_for(&self, error: &LlmError) {
+        if self.common.classifier.0.classify(error).health != Health::Overload {
+            return;
+        }
         if let Some(pause) = self.longer_stop(error) {
             self.common.events.tell(|| RateLimitEvent::Stopped {
                 key: self.key.clone(),
@@ -331,9 +344,6 @@ impl<M: Meter> Account<M> {
 
     /// For how long, if that is longer than before.
     fn longer_stop(&self, error: &LlmError) -> Option<Duration> {
-        if error.kind().disposition().health != Health::Overload {
-            return None;
-        }
         let now = self.common.clock.now();
         let after = error.retry_after().filter(|after| !after.is_zero());
         let until = match (after, error.hints()) {

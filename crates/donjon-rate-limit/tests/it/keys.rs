@@ -1,8 +1,8 @@
 //! Keys are kept apart, and bounded.
 
-use donjon_core::{ErrorKind, Key, KeyBy, LlmError};
+use donjon_core::{ErrorKind, Heard, Key, KeyBy, LlmError};
 use donjon_rate_limit::{
-    Limit, Overflow, RateLimitBuilder, RateLimitLayer, Reason, Weight, WhenFull,
+    Limit, Overflow, RateLimitBuilder, RateLimitEvent, RateLimitLayer, Reason, Weight, WhenFull,
 };
 use donjon_testkit::{Script, ScriptedLlm};
 use tokio::time::sleep;
@@ -94,8 +94,15 @@ async fn a_strict_layer_refuses_new_keys_rather_than_forget_anything() {
     for tenant in ["a", "b", "c"] {
         passes(&service, of_tenant(tenant)).await;
     }
+    let mut events = handle.events().listen();
     let error = refused(&service, of_tenant("d")).await;
     assert_eq!(handle.refused(Reason::Keys), 1);
+    match events.try_next() {
+        Some(Heard::Event(RateLimitEvent::Refused { key, refusal, .. })) => {
+            assert_eq!((key, refusal.reason), (Key::name("d"), Reason::Keys));
+        }
+        other => panic!("it is told of: {other:?}"),
+    }
     assert!(error.message().contains("too many keys"));
     sleep(MINUTE + SLOT).await;
     passes(&service, of_tenant("d")).await;

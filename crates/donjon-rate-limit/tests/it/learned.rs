@@ -2,12 +2,16 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use donjon_core::{ErrorKind, Key, LimitHint, LimitUnit, LlmError, Usage};
+use donjon_core::{
+    ChatCompletion, ErrorKind, Head, Health, Key, LimitHint, LimitUnit, LlmError, LlmRequest,
+    LlmResponse, Origin, Usage,
+};
 use donjon_providers::hints;
 use donjon_rate_limit::{Limit, Overflow, RateLimitBuilder, RateLimitHandle, RateLimitLayer};
 use donjon_testkit::{Script, ScriptedLlm};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::{Instant, sleep};
+use tower::{Layer, Service, ServiceExt, service_fn};
 
 use crate::{MINUTE, SECOND, SLOT, around, expecting, passes, refused, request, send};
 
@@ -257,6 +261,60 @@ async fn what_says_nothing_stops_nothing() {
         send(&service, request()).await.expect_err("it fails");
         assert_eq!(handle.stopped_for(&Key::Global), None);
         passes(&service, request()).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_stops_admission_is_for_the_user_to_say() {
+    let down = LlmError::new(ErrorKind::Unavailable, "down").with_retry_after(MINUTE);
+    let limits = rejecting()
+        .limit(Limit::requests(100).per_minute())
+        .classify(|error: &LlmError| {
+            let mut row = error.kind().disposition();
+            row.health = match error.kind() {
+                ErrorKind::Unavailable => Health::Overload,
+                _ => Health::Neutral,
+            };
+            row
+        });
+    let slow_down = LlmError::new(ErrorKind::RateLimited, "slow down").with_retry_after(MINUTE);
+    let model = ScriptedLlm::default()
+        .then(Script::fail(slow_down))
+        .then(Script::fail(down));
+    let (service, handle) = around(&model, limits);
+    send(&service, request()).await.expect_err("it fails");
+    assert_eq!(handle.stopped_for(&Key::Global), None);
+    send(&service, request()).await.expect_err("it fails");
+    assert_eq!(handle.stopped_for(&Key::Global), Some(MINUTE));
+}
+
+/// What a cache has kept, or another call was told, is no news.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_learned_from_an_answer_that_is_not_the_providers_own() {
+    for origin in [Origin::Cache, Origin::Coalesced, Origin::Upstream] {
+        let service = service_fn(move |_: LlmRequest| async move {
+            let told = [
+                ("x-ratelimit-limit-requests", "60"),
+                ("x-ratelimit-remaining-requests", "3"),
+                ("x-ratelimit-reset-requests", "57s"),
+            ];
+            let mut head = Head::new("m");
+            head.origin = origin;
+            head.hints = hints::limits(&headers(&told), UNIX_EPOCH + NOW).map(Into::into);
+            Ok::<_, LlmError>(LlmResponse::complete(head, ChatCompletion::text("m", "hi")))
+        });
+        let layer = rejecting().limit(Limit::requests(60)).build();
+        let layer: RateLimitLayer = layer.expect("sensible");
+        let handle = layer.handle();
+        let mut service = layer.layer(service);
+        let answer = service.ready().await.expect("ready").call(request()).await;
+        answer.expect("an answer");
+        let expected = match origin {
+            Origin::Upstream => 3,
+            // Nor is it charged.
+            _ => 60,
+        };
+        assert_eq!(remaining(&handle), [expected], "{origin:?}");
     }
 }
 
