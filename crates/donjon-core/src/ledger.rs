@@ -137,6 +137,13 @@ impl Ledger {
         (0..self.opened()).map(|index| self.slot(index).read(index))
     }
 
+    /// When the attempt at this place was handed to the transport; `None` before that, and where there
+    /// is none.
+    pub fn sent_at(&self, index: u32) -> Option<Instant> {
+        let slot = (index < self.opened()).then(|| self.slot(index))?;
+        self.began_at.checked_add(slot.sent_at()?)
+    }
+
     /// The last attempt that was committed, which is the one that served.
     pub fn served_by(&self) -> Option<Attempt> {
         self.attempts()

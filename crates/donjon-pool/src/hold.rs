@@ -32,6 +32,24 @@ impl HoldTime {
         self.mean.store(mean.max(1), Relaxed);
     }
 
+    /// How many of so many calls in flight are with the server, if each waits so long further in before
+    /// it is sent: the same part as of the time that a slot is held, which is the mean, or as long as
+    /// this one was `held` so far.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "not more than there are in flight"
+    )]
+    pub(crate) fn at_server(&self, in_flight: u32, waits: Duration, held: Duration) -> u32 {
+        if waits.is_zero() {
+            return in_flight;
+        }
+        let held = u128::from(self.mean.load(Relaxed)).max(held.as_nanos());
+        let there = held.saturating_sub(waits.as_nanos());
+        let all = u128::from(in_flight);
+        let part = (all * there + held / 2).checked_div(held);
+        part.unwrap_or(all).min(all) as u32
+    }
+
     /// When the slots, of which there are so many, will have come round to one before whom `ahead`
     /// others go; `None` as long as nobody can tell.
     pub(crate) fn until(&self, ahead: usize, slots: u32) -> Option<Duration> {
@@ -60,6 +78,17 @@ mod tests {
         hold.learn(8 * SECOND);
         assert_eq!(hold.until(0, 4), Some(2 * SECOND));
         assert_eq!(hold.until(7, 4), Some(16 * SECOND));
+    }
+
+    #[test]
+    fn what_waits_further_in_is_not_at_the_server() {
+        let hold = HoldTime::default();
+        assert_eq!(hold.at_server(10, 5 * SECOND, 10 * SECOND), 5);
+        hold.learn(20 * SECOND);
+        assert_eq!(hold.at_server(10, Duration::ZERO, SECOND), 10);
+        assert_eq!(hold.at_server(10, SECOND / 4, SECOND), 10, "whole calls");
+        assert_eq!(hold.at_server(10, 16 * SECOND, 17 * SECOND), 2);
+        assert_eq!(hold.at_server(10, 36 * SECOND, 40 * SECOND), 1);
     }
 
     #[test]

@@ -87,42 +87,54 @@ impl Permit {
     }
 
     /// Tells the limit what the call showed.
-    fn tell(&self, signal: Signal) {
-        if let Some(since) = self.since.get() {
-            self.room.learn(since, self.in_flight, signal);
-        }
+    fn tell(&self, source: Option<&Source>, signal: Signal) {
+        let Some(since) = self.since.get() else {
+            return;
+        };
+        let sent_at = source.and_then(Source::sent_at);
+        let waited = sent_at.map(|at| self.room.common.of(at).saturating_sub(since));
+        let waited = waited.unwrap_or_default();
+        self.room.learn(since, waited, self.in_flight, signal);
     }
 
     /// A stream is under way: its first token has come.
     #[cold]
     fn tell_first_token(&mut self) {
         self.stage = Stage::Told;
-        let source = self.source.take().filter(|_| self.room.wants_first_token);
-        let Some(source) = source else {
-            self.tell(Signal::Success);
+        let source = self.source.take();
+        let source = source.as_ref();
+        let Some(wanted) = source.filter(|_| self.room.wants_first_token) else {
+            self.tell(source, Signal::Success);
             return;
         };
-        let first_token = source.first_token().or_else(|| {
+        let first_token = wanted.first_token().or_else(|| {
             // Nobody stamped it: it has just come.
             Some(self.room.common.now().saturating_sub(self.since.get()?))
         });
         if let Some(first_token) = first_token {
-            self.tell(Signal::FirstToken(first_token));
+            self.tell(source, Signal::FirstToken(first_token));
         }
     }
 
     fn tell_end(&mut self, end: &End<'_>) {
         match (end.outcome, self.stage) {
             // Also in the middle of a stream, of whose first token was told.
-            (Outcome::Failure(error), _) if self.is_overload(error) => self.tell(Signal::Overload),
+            (Outcome::Failure(error), _) if self.is_overload(error) => {
+                self.tell(None, Signal::Overload);
+            }
             (Outcome::Success, Stage::Committed) if end.completion.is_none() => {
                 self.tell_first_token();
             }
             (Outcome::Success, Stage::Committed) => {
                 // Where the answer was fetched as a stream, it has a first token.
-                let source = self.source.take().filter(|_| self.room.wants_first_token);
-                let first_token = source.and_then(|s| s.first_token_of_whole());
-                self.tell(first_token.map_or(Signal::Success, Signal::FirstToken));
+                let source = self.source.take();
+                let source = source.as_ref();
+                let wanted = source.filter(|_| self.room.wants_first_token);
+                let first_token = wanted.and_then(Source::first_token_of_whole);
+                self.tell(
+                    source,
+                    first_token.map_or(Signal::Success, Signal::FirstToken),
+                );
             }
             (
                 Outcome::Cancelled {
@@ -132,8 +144,8 @@ impl Permit {
                 Stage::Waits,
             ) => {
                 let source = self.source.take().filter(|_| self.room.wants_first_token);
-                if let Some(sent_for) = source.and_then(|s| s.sent_for()) {
-                    self.tell(Signal::NoTokenAfter(sent_for));
+                if let Some(sent_for) = source.as_ref().and_then(Source::sent_for) {
+                    self.tell(source.as_ref(), Signal::NoTokenAfter(sent_for));
                 }
             }
             _ => {}

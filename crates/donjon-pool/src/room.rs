@@ -186,8 +186,15 @@ impl Room {
         }
     }
 
-    /// Hears what a call showed, unless it is just hearing of another one.
-    pub(crate) fn learn(&self, admitted_at: Duration, in_flight: u32, signal: Signal) {
+    /// Hears what a call showed that was sent after it had `waited` further in, unless it is just
+    /// hearing of another one.
+    pub(crate) fn learn(
+        &self,
+        admitted_at: Duration,
+        waited: Duration,
+        in_flight: u32,
+        signal: Signal,
+    ) {
         let Some(adapts) = &self.adapts else {
             return;
         };
@@ -202,6 +209,9 @@ impl Room {
             }
         };
         let now = self.common.now();
+        // Slots that are held for calls which wait further in, for a rate limit say, are no load.
+        let held = now.saturating_sub(admitted_at);
+        let in_flight = self.hold.at_server(in_flight, waited, held);
         let mut sample = Sample::new(now, admitted_at, in_flight, signal);
         adapts.sample(&sample);
         if self.missed.load(Relaxed) && self.missed.swap(false, Relaxed) {

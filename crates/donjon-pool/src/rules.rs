@@ -139,6 +139,11 @@ impl Common {
         self.epoch.elapsed()
     }
 
+    /// The same of a moment.
+    pub(crate) fn of(&self, at: Instant) -> Duration {
+        at.saturating_duration_since(self.epoch)
+    }
+
     /// The moment `after` the one that [`now`](Self::now) counts from; `None` where that is too far.
     pub(crate) fn moment(&self, after: Duration) -> Option<Instant> {
         self.epoch.checked_add(after)

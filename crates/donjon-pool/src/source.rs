@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use donjon_core::{Attempt, Call, Ledger};
+use tokio::time::Instant;
 
 /// The attempt of a call in its ledger: the one that was open when it was admitted, or the last of
 /// those that were opened since.
@@ -44,6 +45,15 @@ impl Source {
         let attempt = self.attempt()?;
         let streamed = attempt.ended_at? > attempt.committed_at?;
         streamed.then(|| attempt.time_to_first_token())?
+    }
+
+    /// When it was sent first.
+    pub(crate) fn sent_at(&self) -> Option<Instant> {
+        let ledger = &self.ledger;
+        if self.open {
+            return ledger.sent_at(self.from);
+        }
+        (self.from..ledger.opened()).find_map(|index| ledger.sent_at(index))
     }
 
     /// How long ago it was sent.

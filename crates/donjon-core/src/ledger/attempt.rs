@@ -125,6 +125,10 @@ impl Slot {
         self.parent.store(parent.map_or(0, |p| p + 1), Release);
     }
 
+    pub(super) fn sent_at(&self) -> Option<Duration> {
+        unstamp(self.sent_at.load(Acquire))
+    }
+
     fn target(&self) -> Option<Name> {
         Name::of_number(self.target.load(Acquire))
     }
@@ -163,7 +167,7 @@ impl Slot {
             },
             target: self.target(),
             model: self.model.get().cloned(),
-            sent_at: unstamp(self.sent_at.load(Acquire)),
+            sent_at: self.sent_at(),
             first_byte_at: unstamp(self.first_byte_at.load(Acquire)),
             committed_at: unstamp(self.committed_at.load(Acquire)),
             ended_at: unstamp(self.ended_at.load(Acquire)),

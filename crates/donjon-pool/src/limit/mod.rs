@@ -41,7 +41,8 @@ pub struct Sample {
     pub at: Duration,
     /// When the call was given its slot.
     pub admitted_at: Duration,
-    /// How many slots were in use then, its own included.
+    /// How many slots were in use then, its own included; less those that are held for calls which
+    /// wait further in and were not sent yet, as far as can be told from this call.
     pub in_flight: u32,
     /// How it went.
     pub signal: Signal,

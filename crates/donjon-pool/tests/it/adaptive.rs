@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
     time::Duration,
@@ -18,7 +18,7 @@ use tokio::{
     sync::Semaphore,
     time::{Instant, sleep, sleep_until},
 };
-use tower::{Layer, service_fn};
+use tower::{Layer, Service, ServiceExt, service_fn};
 
 use crate::{SECOND, request, send};
 
@@ -54,7 +54,9 @@ impl Server {
         }
     }
 
-    fn service(&self) -> impl LlmService<Error = LlmError, Future: Send> + Clone + Send + use<> {
+    fn service(
+        &self,
+    ) -> impl LlmService<Error = LlmError, Future: Send> + Clone + Send + Sync + use<> {
         let server = self.clone();
         let serve = service_fn(move |request| server.clone().serve(request));
         CommitLayer::new().layer(serve)
@@ -100,9 +102,13 @@ fn about(time: Duration) -> Duration {
 
 /// A pool before the server, and callers that always have something to ask; they ask again a little
 /// after they were refused.
-fn saturate(server: &Server, pool: PoolBuilder, callers: usize) -> PoolHandle {
+fn saturate<S>(server: S, pool: PoolBuilder, callers: usize) -> PoolHandle
+where
+    S: Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send>,
+    S: Clone + Send + Sync + 'static,
+{
     let layer = pool.build().expect("sensible");
-    let service = layer.layer(server.service());
+    let service = layer.layer(server);
     for _ in 0..callers {
         let service = service.clone();
         tokio::spawn(async move {
@@ -139,7 +145,7 @@ async fn finds_and_follows(server: Server, pool: PoolBuilder, knees: [usize; 3])
     fastrand::seed(7);
     let began = Instant::now();
     let callers = 4 * knees.iter().max().expect("three");
-    let handle = saturate(&server, pool, callers.max(100));
+    let handle = saturate(server.service(), pool, callers.max(100));
     let mut from = knees[0];
     for (nth, knee) in (0_u32..).zip(knees) {
         server.move_knee(from, knee);
@@ -188,7 +194,11 @@ async fn an_aimd_limit_finds_it_by_late_first_tokens() {
 async fn a_gradient_limit_does_not_creep() {
     fastrand::seed(7);
     let server = Server::new(40);
-    let handle = saturate(&server, PoolLayer::builder().gradient(Gradient::new()), 200);
+    let handle = saturate(
+        server.service(),
+        PoolLayer::builder().gradient(Gradient::new()),
+        200,
+    );
     for _ in 0..5 {
         sleep(110 * SECOND).await;
         assert_near(mean_size(&handle, 10).await, 40);
@@ -203,7 +213,11 @@ async fn a_gradient_limit_learns_that_the_server_is_slower() {
     let mut server = Server::new(40);
     let pace = server.pace.clone();
     server.rest = 3 * SECOND;
-    let handle = saturate(&server, PoolLayer::builder().gradient(Gradient::new()), 200);
+    let handle = saturate(
+        server.service(),
+        PoolLayer::builder().gradient(Gradient::new()),
+        200,
+    );
     sleep(60 * SECOND).await;
     pace.store(2, Relaxed);
     sleep(90 * SECOND).await;
@@ -219,12 +233,43 @@ async fn idle_limits_stay_put() {
     ] {
         fastrand::seed(7);
         let server = Server::new(100);
-        let handle = saturate(&server, pool, 10);
+        let handle = saturate(server.service(), pool, 10);
         for _ in 0..10 {
             sleep(30 * SECOND).await;
             assert_eq!(handle.stats().size, 50);
         }
         assert!(handle.stats().admitted > 1_000);
+    }
+}
+
+/// A rate limit further in that binds keeps slots in use, and the server idle.
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_is_not_what_binds_does_not_grow() {
+    for pool in [
+        PoolLayer::builder().gradient(Gradient::new()),
+        PoolLayer::builder().aimd(Aimd::new()),
+    ] {
+        fastrand::seed(7);
+        let server = Server::new(1_000).service();
+        // Five a second, each of which takes 1.8 s: nine are with the server.
+        let next = Arc::new(Mutex::new(Instant::now()));
+        let limited = service_fn(move |request| {
+            let server = server.clone();
+            let turn = {
+                let mut next = next.lock().expect("no panic");
+                let turn = (*next).max(Instant::now());
+                *next = turn + SECOND / 5;
+                turn
+            };
+            async move {
+                sleep_until(turn).await;
+                server.oneshot(request).await
+            }
+        });
+        let handle = saturate(limited, pool, 500);
+        sleep(300 * SECOND).await;
+        let size = mean_size(&handle, 60).await;
+        assert!((9.0..=24.0).contains(&size), "{size}");
     }
 }
 
@@ -237,14 +282,14 @@ async fn answers_that_grow_longer_move_nothing() {
         ..Server::new(1_000)
     };
     let pool = || Gradient::new().initial(20).between(1..=20);
-    let handle = saturate(&server, PoolLayer::builder().gradient(pool()), 40);
+    let handle = saturate(server.service(), PoolLayer::builder().gradient(pool()), 40);
     sleep(60 * SECOND).await;
     assert_eq!(handle.stats().size, 20);
 }
 
 /// Two clients of one server, of which one starts with four times as much.
 async fn share(server: Server, pools: [PoolBuilder; 2], knee: usize) {
-    let [one, other] = pools.map(|pool| saturate(&server, pool, 2 * knee));
+    let [one, other] = pools.map(|pool| saturate(server.service(), pool, 2 * knee));
     sleep(60 * SECOND).await;
     let (size, of_other) = tokio::join!(mean_size(&one, 240), mean_size(&other, 240));
     let ratio = size / of_other;
