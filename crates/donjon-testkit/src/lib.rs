@@ -9,6 +9,7 @@
 //!   errors, streams, ends), to be run on any layer with one call.
 //! * [`upstream`] (feature `upstream`, on by default): the same scripts over real HTTP, in the
 //!   dialects of OpenAI and Anthropic, with faults of the wire.
+//! * [`AtOnce`]: a model that allocates nothing, to count what a layer allocates.
 //! * [`probe`]: helpers that poll by hand, count wake-ups, and hear ends.
 //!
 //! # What it is not
@@ -50,10 +51,12 @@
 //! # });
 //! ```
 
+mod at_once;
 pub mod contract;
 pub mod probe;
 pub mod scripted;
 #[cfg(feature = "upstream")]
 pub mod upstream;
 
+pub use at_once::AtOnce;
 pub use scripted::{CallEnd, Script, ScriptedLlm, SeenCall};

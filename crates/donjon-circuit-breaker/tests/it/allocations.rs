@@ -1,41 +1,13 @@
 //! What the happy path costs.
 
-use std::{
-    future::Ready,
-    pin::pin,
-    task::{Context, Poll, Waker},
-    time::Duration,
-};
+use std::time::Duration;
 
 use donjon_circuit_breaker::{Adaptive, BreakerBuilder, BreakerLayer, Window};
-use donjon_core::{
-    AttemptCause, ChatCompletion, Completion, Head, KeyBy, LlmError, LlmRequest, LlmResponse,
-};
-use tower::{Layer, Service};
+use donjon_core::{AttemptCause, KeyBy};
+use donjon_testkit::AtOnce;
+use tower::Layer;
 
 use crate::request;
-
-/// Answers at once, with what was made before.
-#[derive(Clone)]
-struct Leaf {
-    head: Head,
-    answer: Completion,
-}
-
-impl Service<LlmRequest> for Leaf {
-    type Response = LlmResponse;
-    type Error = LlmError;
-    type Future = Ready<Result<LlmResponse, LlmError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: LlmRequest) -> Self::Future {
-        let answer = LlmResponse::complete(self.head.clone(), self.answer.clone());
-        std::future::ready(Ok(answer))
-    }
-}
 
 #[test]
 fn an_admitted_call_allocates_nothing() {
@@ -55,22 +27,12 @@ fn an_admitted_call_allocates_nothing() {
 
 /// What a call through both halves of the layer allocates, after the first.
 fn allocations(builder: BreakerBuilder) -> u64 {
-    let leaf = Leaf {
-        head: Head::new("m"),
-        answer: ChatCompletion::text("m", "hi").into(),
-    };
     let layer = builder.build().expect("sensible");
-    let mut service = layer.peek().layer(layer.admit().layer(leaf));
-    let mut cx = Context::from_waker(Waker::noop());
+    let mut service = layer.peek().layer(layer.admit().layer(AtOnce::default()));
     let mut request = request();
     request.call.open_attempt(AttemptCause::First);
     let mut call = || {
-        allocation_counter::measure(|| {
-            assert!(service.poll_ready(&mut cx).is_ready());
-            let call = pin!(service.call(request.clone()));
-            assert!(call.poll(&mut cx).is_ready());
-        })
-        .count_total
+        allocation_counter::measure(|| AtOnce::through(&mut service, request.clone())).count_total
     };
     call();
     (0..300).map(|_| call()).sum()

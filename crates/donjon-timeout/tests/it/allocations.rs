@@ -1,56 +1,19 @@
 //! What the happy path costs.
 
-use std::{
-    future::Ready,
-    pin::pin,
-    task::{Context, Poll, Waker},
-};
-
-use donjon_core::{ChatCompletion, Completion, Head, LlmError, LlmRequest, LlmResponse};
+use donjon_testkit::AtOnce;
 use donjon_timeout::{DeadlineLayer, TimeoutLayer};
-use tower::{Layer, Service};
+use tower::Layer;
 
 use crate::request;
 
-/// Answers at once, with what was made before.
-#[derive(Clone)]
-struct Leaf {
-    head: Head,
-    answer: Completion,
-}
-
-impl Service<LlmRequest> for Leaf {
-    type Response = LlmResponse;
-    type Error = LlmError;
-    type Future = Ready<Result<LlmResponse, LlmError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: LlmRequest) -> Self::Future {
-        let answer = LlmResponse::complete(self.head.clone(), self.answer.clone());
-        std::future::ready(Ok(answer))
-    }
-}
-
 #[test]
 fn a_call_that_succeeds_at_once_allocates_nothing() {
-    let leaf = Leaf {
-        head: Head::new("m"),
-        answer: ChatCompletion::text("m", "hi").into(),
-    };
     let deadline = DeadlineLayer::new(crate::SECOND).expect("sensible");
-    let mut service = deadline.layer(TimeoutLayer::default().layer(leaf));
+    let mut service = deadline.layer(TimeoutLayer::default().layer(AtOnce::default()));
     let mut request = request();
     // The ledger is the call's and is opened once, by whoever is outermost.
     request.call.begin();
     // No timer is made either: there is no runtime to make it in.
-    let mut cx = Context::from_waker(Waker::noop());
-    let counted = allocation_counter::measure(|| {
-        assert!(service.poll_ready(&mut cx).is_ready());
-        let call = pin!(service.call(request.clone()));
-        assert!(call.poll(&mut cx).is_ready());
-    });
+    let counted = allocation_counter::measure(|| AtOnce::through(&mut service, request.clone()));
     assert_eq!(counted.count_total, 0);
 }
