@@ -219,6 +219,19 @@ mod tests {
         assert_eq!(queue.len(), 2);
     }
 
+    /// A future may be polled by another task than before.
+    #[test]
+    fn the_waker_that_looked_last_is_woken() {
+        let queue = Queue::default();
+        let ticket = enter(&queue, 1);
+        let (old, new) = (Arc::new(Count::default()), Arc::new(Count::default()));
+        assert!(queue.is_first(ticket, &old.clone().into()));
+        assert!(queue.is_first(ticket, &new.clone().into()));
+        assert_eq!(Arc::strong_count(&old), 1, "it is forgotten");
+        queue.wake_first();
+        assert_eq!((old.0.load(SeqCst), new.0.load(SeqCst)), (0, 1));
+    }
+
     proptest! {
         #[test]
         fn it_agrees_with_a_list(steps in prop::collection::vec((0..3_u8, any::<usize>(), 1..9_u64), 1..300)) {

@@ -424,3 +424,6 @@ impl<M: Meter> Idle for Account<M> {
         self.common.when_full == WhenFull::Forget && self.is_calm(now) && self.limits().all(is_low)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -133,6 +133,10 @@ impl<St: Store> Turn<St> {
     fn refuse(&self, hindrance: Option<Hindrance>, now: u64) -> LlmError {
         let shared = &self.shared;
         if self.call.time_left().is_zero() {
+            // The error is that of a call that may have been sent.
+            if let Some(attempt) = self.call.attempt() {
+                attempt.set_unsent();
+            }
             shared.common.figures.refuse(Reason::Deadline);
             self.place.waiter.account.queue.leave(self.place.ticket);
             return Call::deadline_error();

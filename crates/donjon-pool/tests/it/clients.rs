@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use donjon_core::{ErrorKind, LlmError, Snapshot};
+use donjon_core::{ErrorKind, LlmError, Snapshot, TimeoutClock};
 use donjon_pool::{ClientPool, ClientPoolBuilder, ConfigError};
 use donjon_testkit::{Script, ScriptedLlm, contract, probe::poll_once};
 use tokio::time::{Instant, sleep};
@@ -356,7 +356,7 @@ async fn a_client_is_held_until_the_stream_ends_and_dropped_when_it_breaks() {
     assert_eq!(handle.stats().waiting, 0);
     assert_eq!(
         late.expect_err("late").kind(),
-        ErrorKind::Timeout(donjon_core::TimeoutClock::Total)
+        ErrorKind::Timeout(TimeoutClock::Total)
     );
     answer.collect().await.expect("it ends");
     assert_eq!((handle.stats().idle, handle.stats().discarded), (1, 0));
@@ -370,4 +370,28 @@ async fn a_client_is_held_until_the_stream_ends_and_dropped_when_it_breaks() {
         .expect("it opens");
     breaks.collect().await.expect_err("it breaks");
     assert_eq!((handle.stats().idle, handle.stats().discarded), (0, 1));
+}
+
+/// What it was asked may still be under way on it.
+#[tokio::test(start_paused = true)]
+async fn one_whose_call_timed_out_is_discarded_and_one_that_was_refused_is_kept() {
+    for (kind, made) in [
+        (ErrorKind::Timeout(TimeoutClock::FirstToken), 2),
+        (ErrorKind::Timeout(TimeoutClock::Idle), 2),
+        (ErrorKind::RateLimited, 1),
+        (ErrorKind::ServerError, 1),
+    ] {
+        let model = ScriptedLlm::default().then(Script::fail(kind));
+        let makes = model.clone();
+        let maker = service_fn(move |()| {
+            let client = makes.clone();
+            async move { Ok::<_, Infallible>(client) }
+        });
+        let pool = ClientPool::builder(maker, ()).max(1).build();
+        let pool = pool.expect("sensible");
+        let service = pool.service();
+        send(&service, request()).await.expect_err("it fails");
+        send(&service, request()).await.expect("another one");
+        assert_eq!(pool.handle().stats().made, made, "{kind:?}");
+    }
 }

@@ -250,3 +250,57 @@ async fn samples_tell_when_and_among_how_many() {
     assert_eq!(waited, SECOND);
     assert_eq!(samples[2].at - samples[2].admitted_at, SECOND);
 }
+
+/// Fails the call of another service while it hears that of its own.
+#[derive(Clone)]
+struct Busy {
+    heard: Arc<Mutex<Vec<Signal>>>,
+    meanwhile: Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>,
+}
+
+impl std::fmt::Debug for Busy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Busy")
+    }
+}
+
+impl Limit for Busy {
+    fn limit(&self) -> u32 {
+        2
+    }
+
+    fn set(&mut self, _: u32, _: Duration) {}
+
+    fn sample(&mut self, sample: &Sample) {
+        self.heard.lock().expect("no panic").push(sample.signal);
+        let meanwhile = self.meanwhile.lock().expect("no panic").take();
+        if let Some(meanwhile) = meanwhile {
+            meanwhile();
+        }
+    }
+}
+
+/// The limit hears of one call at a time, and misses no overload for it.
+#[tokio::test(start_paused = true)]
+async fn an_overload_that_is_told_while_another_call_is_heard_is_not_lost() {
+    let busy = Busy {
+        heard: Arc::default(),
+        meanwhile: Arc::default(),
+    };
+    let limit = busy.clone();
+    let layer = PoolLayer::builder().limit(move || limit.clone()).build();
+    let layer = layer.expect("sensible");
+    let overloaded = layer.layer(service_fn(|_: LlmRequest| async {
+        Err::<LlmResponse, _>(LlmError::new(ErrorKind::Overloaded, "too much"))
+    }));
+    *busy.meanwhile.lock().expect("no panic") = Some(Box::new(move || {
+        let mut call = Box::pin(overloaded.oneshot(request()));
+        assert!(poll_once(&mut call).is_ready());
+    }));
+    let service = layer.layer(ScriptedLlm::new("hi").commits());
+    send(&service, request()).await.expect("served");
+    let heard = std::mem::take(&mut *busy.heard.lock().expect("no panic"));
+    assert_eq!(heard, [Signal::Success, Signal::Overload]);
+    send(&service, request()).await.expect("served");
+    assert_eq!(*busy.heard.lock().expect("no panic"), [Signal::Success]);
+}
