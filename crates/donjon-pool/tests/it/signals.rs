@@ -251,11 +251,13 @@ async fn samples_tell_when_and_among_how_many() {
     assert_eq!(samples[2].at - samples[2].admitted_at, SECOND);
 }
 
+type Meanwhile = Box<dyn FnOnce() + Send>;
+
 /// Fails the call of another service while it hears that of its own.
 #[derive(Clone)]
 struct Busy {
     heard: Arc<Mutex<Vec<Signal>>>,
-    meanwhile: Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>,
+    meanwhile: Arc<Mutex<Option<Meanwhile>>>,
 }
 
 impl std::fmt::Debug for Busy {
