@@ -151,3 +151,41 @@ pub trait Snapshot: Send + Sync {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Pool;
+
+    impl Snapshot for Pool {
+        fn layer(&self) -> &'static str {
+            "pool"
+        }
+
+        fn figures(&self) -> Vec<Figure> {
+            vec![Figure::gauge("size", 3.0).label("profile", "main")]
+        }
+
+        fn health(&self) -> Result<(), String> {
+            Err("it is full".into())
+        }
+    }
+
+    #[test]
+    fn a_label_stands_on_every_figure_and_in_front_of_what_is_wrong() {
+        let labelled = Labelled::new("target", "spare", Arc::new(Pool));
+        assert_eq!(labelled.layer(), "pool");
+        let figures = labelled.figures();
+        let labels: Vec<_> = figures[0]
+            .labels
+            .iter()
+            .map(|(name, value)| (*name, &**value))
+            .collect();
+        assert_eq!(labels, [("profile", "main"), ("target", "spare")]);
+        assert_eq!(labelled.health(), Err("spare: it is full".to_owned()));
+        let figures_alone = labelled.without_health();
+        assert_eq!(figures_alone.health(), Ok(()));
+        assert_eq!(figures_alone.figures().len(), 1);
+    }
+}

@@ -362,3 +362,39 @@ async fn a_gate_that_refuses_lets_go_of_the_readied_service() {
     assert!(is_ready(&mut limited), "it was given back");
     call.await.expect_err("refused");
 }
+
+/// Nothing is held for it, and a stream passes as it is.
+#[tokio::test]
+async fn what_passes_freely_is_not_watched() {
+    struct Passes;
+    impl Admit for Passes {
+        type Permit = Held;
+        type Wait = std::future::Pending<Result<Held, LlmError>>;
+        fn admit(&self, _: &mut LlmRequest) -> Admission<Held, Self::Wait> {
+            Admission::Free
+        }
+    }
+    struct Held;
+    impl donjon_core::Observer for Held {
+        fn end(&mut self, _: &donjon_core::End<'_>) {
+            panic!("nothing was held");
+        }
+    }
+    let streams = tower::service_fn(|_: LlmRequest| {
+        let chunks = vec![
+            Some(Ok(donjon_core::Chunk::text("a"))),
+            Some(Ok(donjon_core::Chunk::finish(
+                donjon_core::FinishReason::Stop,
+            ))),
+        ];
+        let stream = ResponseStream::new(1, crate::Items(chunks));
+        ready(Ok::<_, LlmError>(LlmResponse::stream(
+            Head::new("m"),
+            stream,
+        )))
+    });
+    let mut gate = Gate::new(streams, Passes);
+    let response = gate.ready().await.expect("ready").call(request()).await;
+    let text = response.expect("admitted").text().await.expect("whole");
+    assert_eq!(text, "a");
+}

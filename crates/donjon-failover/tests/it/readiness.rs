@@ -160,3 +160,36 @@ async fn an_error_of_readiness_is_that_of_the_target_alone() {
         assert_eq!(served(&ask(&failover, request()).await), "b");
     }
 }
+
+/// What a target holds and counts is let go of on the way out.
+#[tokio::test]
+async fn a_target_that_panics_in_its_readiness_is_not_counted_for_ever() {
+    #[derive(Clone)]
+    struct Panics;
+    impl Service<LlmRequest> for Panics {
+        type Response = LlmResponse;
+        type Error = LlmError;
+        type Future = Ready<Result<LlmResponse, LlmError>>;
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
+            panic!("broken")
+        }
+        fn call(&mut self, _: LlmRequest) -> Self::Future {
+            unreachable!("it is never ready")
+        }
+    }
+    let failover: Failover<Panics> = crate::builder(&[Panics]).build().expect("sensible");
+    let handle = failover.handle();
+    let call = tokio::spawn({
+        let mut failover = failover.clone();
+        async move {
+            failover
+                .ready()
+                .await
+                .expect("always ready")
+                .call(request())
+                .await
+        }
+    });
+    assert!(call.await.expect_err("it panics").is_panic());
+    assert_eq!(handle.targets()[0].in_flight(), 0);
+}
