@@ -9,6 +9,7 @@ mod learned;
 mod limits;
 mod many;
 mod property;
+mod recorded;
 mod settle;
 mod waits;
 

@@ -2,14 +2,16 @@
 
 use std::{
     pin::pin,
-    sync::Arc,
+    sync::{Arc, Mutex},
     task::{Context, Poll},
+    time::Duration,
 };
 
-use donjon_core::{Key, LlmRequest, Usage};
+use donjon_core::{ChatCompletion, Head, Key, LlmError, LlmRequest, LlmResponse, Usage};
 use donjon_rate_limit::{Limit, RateLimitLayer, Weight};
 use donjon_testkit::{Script, ScriptedLlm};
 use tokio::{task::JoinSet, time::Instant};
+use tower::{Layer, service_fn};
 
 use crate::{MINUTE, SECOND, SLOT, around, expecting, send};
 
@@ -70,6 +72,73 @@ async fn ten_thousand_calls_at_once() {
     tokio::time::sleep(MINUTE + SLOT + SECOND).await;
     let standing = handle.peek(&Key::Global);
     assert!(standing.iter().all(|standing| standing.used == 0));
+}
+
+/// Ten thousand tasks on several threads, some of which leave the line: nobody is forgotten, and never
+/// more than the limit are admitted within a window. The clock runs, so the limit is scaled: 500 in
+/// 100 ms.
+#[test]
+fn ten_thousand_tasks_on_several_threads() {
+    const WINDOW: Duration = Duration::from_millis(100);
+    const RATE: usize = 500;
+    let moments = Arc::new(Mutex::new(Vec::new()));
+    let service = service_fn({
+        let moments = moments.clone();
+        move |request: LlmRequest| {
+            let moments = moments.clone();
+            async move {
+                moments.lock().expect("no panic").push(Instant::now());
+                tokio::task::yield_now().await;
+                let answer = ChatCompletion::text(request.model().to_string(), "hi");
+                Ok::<_, LlmError>(LlmResponse::complete(Head::new("m"), answer))
+            }
+        }
+    });
+    let rate = u64::try_from(RATE).expect("small");
+    let layer: RateLimitLayer = RateLimitLayer::builder()
+        .limit(Limit::requests(rate).per(WINDOW))
+        .limit(Limit::tokens(rate * 100).per(WINDOW))
+        .build()
+        .expect("sensible");
+    let handle = layer.handle();
+    let service = layer.layer(service);
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(4).enable_time().build();
+    let runtime = runtime.expect("a runtime");
+    let took = runtime.block_on(async move {
+        let start = Instant::now();
+        let mut tasks = JoinSet::new();
+        for number in 0..10_000_u64 {
+            let service = service.clone();
+            tasks.spawn(async move {
+                let call = send(&service, expecting(50, 50));
+                match number % 10 {
+                    // Some leave the line.
+                    0 => drop(tokio::time::timeout(WINDOW * 2, call).await),
+                    _ => drop(call.await.expect("it passes")),
+                }
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.expect("no panic");
+        }
+        start.elapsed()
+    });
+    let mut moments = std::mem::take(&mut *moments.lock().expect("no panic"));
+    moments.sort_unstable();
+    assert!(moments.len() >= 9_000, "{} passed", moments.len());
+    assert_eq!(handle.waiting(), 0);
+    assert_eq!(
+        handle.admitted(),
+        u64::try_from(moments.len()).expect("small")
+    );
+    // Whoever is admitted is sent by the same poll, which no more than the four threads can hold up.
+    for more in moments.windows(RATE + 5) {
+        let apart = *more.last().expect("many") - more[0];
+        assert!(apart >= WINDOW, "{} in {apart:?}", more.len());
+    }
+    let windows = moments.len().div_ceil(RATE);
+    assert!(took >= WINDOW * u32::try_from(windows - 1).expect("small"));
 }
 
 /// The same from threads, which no clock orders.
