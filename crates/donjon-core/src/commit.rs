@@ -97,7 +97,7 @@ where
 
     fn call(&mut self, mut request: LlmRequest) -> Self::Future {
         let attempt = request.call.dispatch().clone();
-        let deadline = request.call.deadline();
-        CommitFuture::new(self.inner.call(request), attempt, deadline, self.reasoning)
+        let until = request.call.until();
+        CommitFuture::new(self.inner.call(request), attempt, until, self.reasoning)
     }
 }

@@ -6,15 +6,16 @@ use std::{
     fmt,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use tokio::time::Instant;
 
+use crate::vocab::saturating_add;
 use attempt::Slot;
-pub use attempt::{Attempt, AttemptCause, AttemptRef, Billed, DropReason};
+pub use attempt::{Attempt, AttemptCause, AttemptRef, Billed, DropReason, Stamps};
 
 /// The attempts of one call, of whichever layer and target: the one account that retry, failover
 /// and hedging share, so that attempts never multiply.
@@ -28,6 +29,8 @@ pub struct Ledger {
     targets: AtomicU32,
     untried: AtomicU32,
     limit: AtomicU32,
+    /// The latest deadline of those who share the call, counted as stamps are.
+    shared_until: AtomicU64,
     first: [Slot; 2],
     more: OnceLock<Box<Page>>,
 }
@@ -49,6 +52,7 @@ impl Ledger {
             targets: AtomicU32::new(1),
             untried: AtomicU32::new(0),
             limit: AtomicU32::new(0),
+            shared_until: AtomicU64::new(0),
             first: Default::default(),
             more: OnceLock::new(),
         })
@@ -119,6 +123,31 @@ impl Ledger {
     pub fn may_fail_over(&self) -> bool {
         let limit = self.limit.load(Relaxed);
         limit == 0 || self.sent() < limit
+    }
+
+    /// Says that somebody who shares the call may wait until then, `None` for as long as it takes:
+    /// the deadline of a call that is [shared](crate::Call::share) only ever moves on.
+    pub fn extend(&self, deadline: Option<Instant>) {
+        let until = deadline.map_or(u64::MAX, |at| {
+            let nanos = at.saturating_duration_since(self.began_at).as_nanos();
+            u64::try_from(nanos)
+                .unwrap_or(u64::MAX - 1)
+                .min(u64::MAX - 2)
+                + 1
+        });
+        self.shared_until.fetch_max(until, Relaxed);
+    }
+
+    /// The latest deadline of those who share the call; `None` where one of them has none, or nobody
+    /// shares it.
+    pub(crate) fn shared_until(&self) -> Option<Instant> {
+        match self.shared_until.load(Relaxed) {
+            0 | u64::MAX => None,
+            until => Some(saturating_add(
+                self.began_at,
+                Duration::from_nanos(until - 1),
+            )),
+        }
     }
 
     /// Opens an attempt.

@@ -75,7 +75,7 @@ pub use events::{Events, Heard, Listener};
 pub use hints::{Hints, LimitHint, LimitUnit};
 pub use key::{Key, KeyBy};
 pub use keyed::{Full, Idle, Keyed};
-pub use ledger::{Attempt, AttemptCause, AttemptRef, Billed, DropReason, Ledger};
+pub use ledger::{Attempt, AttemptCause, AttemptRef, Billed, DropReason, Ledger, Stamps};
 pub use money::NanoUsd;
 pub use name::Name;
 pub use observe::{End, Observer, Outcome};
@@ -88,6 +88,6 @@ pub use vocab::{
     Content, Delivery, Delta, Dialect, Embed, EmbedInput, Embedding, Embeddings, Estimate, Extra,
     FinishReason, Fold, Function, FunctionCall, Head, Identity, IdentityBuilder, ImageUrl,
     LlmRequest, LlmResponse, Message, Operation, Origin, Part, Priority, Prompt, Role, Stop, Tool,
-    ToolCall, Usage, Wire,
+    ToolCall, Until, Usage, Whose, Wire,
 };
 pub use watch::{Watch, watch};

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::{
     error::LlmError,
     ledger::{AttemptRef, DropReason},
-    vocab::{Call, Chunk, Completion, Head, LlmResponse, Usage},
+    vocab::{Call, Chunk, Completion, Head, LlmResponse, Until, Usage},
 };
 
 /// Whatever a layer holds or measures for a call: a permit, a reservation, a verdict, a span.
@@ -147,7 +147,7 @@ impl Completion {
 #[derive(Clone, Default)]
 pub(crate) struct Context {
     attempt: Option<AttemptRef>,
-    deadline: Option<Instant>,
+    until: Until,
     since: Option<Instant>,
 }
 
@@ -155,19 +155,15 @@ impl Context {
     pub(crate) fn of(call: &Call) -> Self {
         Self {
             attempt: call.attempt().cloned(),
-            deadline: call.deadline(),
+            until: call.until(),
             since: None,
         }
     }
 
-    pub(crate) fn dispatched(
-        attempt: &AttemptRef,
-        deadline: Option<Instant>,
-        since: Option<Instant>,
-    ) -> Self {
+    pub(crate) fn dispatched(attempt: &AttemptRef, until: Until, since: Option<Instant>) -> Self {
         Self {
             attempt: Some(attempt.clone()),
-            deadline,
+            until,
             since,
         }
     }
@@ -187,17 +183,18 @@ impl Context {
 
     /// Tells what it means that the call is dropped now.
     pub(crate) fn tell_drop(&self, tell: impl FnOnce(Outcome<'_>)) {
-        tell_drop(self.attempt.as_ref(), self.deadline, self.since, tell);
+        tell_drop(self.attempt.as_ref(), self.until, self.since, tell);
     }
 }
 
 fn tell_drop(
     attempt: Option<&AttemptRef>,
-    deadline: Option<Instant>,
+    until: Until,
     since: Option<Instant>,
     tell: impl FnOnce(Outcome<'_>),
 ) {
     let now = Instant::now();
+    let deadline = until.at(attempt.map(|attempt| &**attempt.ledger()));
     if deadline.is_some_and(|deadline| deadline <= now) {
         tell(Outcome::Failure(&Call::deadline_error()));
         return;
@@ -219,7 +216,7 @@ fn tell_drop(
 impl Call {
     /// Tells what it means that the call is dropped now, having been kept waiting since `since`.
     pub fn tell_drop(&self, since: Option<Instant>, tell: impl FnOnce(Outcome<'_>)) {
-        tell_drop(self.attempt(), self.deadline(), since, tell);
+        tell_drop(self.attempt(), self.until(), since, tell);
     }
 
     /// Hands `observer` the rest of the call, which has come to `response` having been kept waiting

@@ -98,6 +98,11 @@ impl<A: Account> Reservation<A> {
         self.account.as_ref()
     }
 
+    /// The same, to be told what is learned before the end: the model that serves.
+    pub const fn account_mut(&mut self) -> Option<&mut A> {
+        self.account.as_mut()
+    }
+
     fn settle(&mut self, settlement: impl FnOnce(&Self, &A) -> Settlement) {
         if let Some(account) = self.account.take() {
             let settlement = settlement(self, &account);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use donjon_core::{ErrorKind, LlmError, TimeoutClock};
+use donjon_core::{AttemptRef, ErrorKind, LlmError, TimeoutClock, Until};
 use tokio::time::Instant;
 
 /// When something must have happened, and by which clock.
@@ -26,13 +26,14 @@ impl Due {
         Some(Self { at, clock, limit })
     }
 
-    /// The deadline of a call that began then.
-    pub(crate) fn deadline(at: Option<Instant>, began: Option<Instant>) -> Option<Self> {
-        let (at, began) = (at?, began?);
+    /// The deadline of a call, as it stands now.
+    pub(crate) fn deadline(until: Until, attempt: Option<&AttemptRef>) -> Option<Self> {
+        let ledger = attempt?.ledger();
+        let at = until.at(Some(ledger))?;
         Some(Self {
             at,
             clock: TimeoutClock::Total,
-            limit: at.saturating_duration_since(began),
+            limit: at.saturating_duration_since(ledger.began_at()),
         })
     }
 

@@ -9,7 +9,7 @@ use std::{
 
 use donjon_core::{
     AttemptRef, Body, ErrorKind, Fold, Head, LlmError, LlmRequest, LlmResponse, ResponseStream,
-    TimeoutClock,
+    TimeoutClock, Until,
 };
 use futures_core::Stream;
 use pin_project_lite::pin_project;
@@ -18,7 +18,7 @@ use tower_service::Service;
 
 use crate::{
     clock::Due,
-    guard::Guarded,
+    guard::{Clocks, Guarded},
     layer::{Place, Shared},
 };
 
@@ -73,15 +73,15 @@ struct Folding {
 pub(crate) struct Limits {
     delivered: Delivered,
     place: Place,
-    deadline: Option<Instant>,
+    until: Until,
 }
 
 impl Limits {
-    pub(crate) const fn new(delivered: Delivered, place: Place, deadline: Option<Instant>) -> Self {
+    pub(crate) const fn new(delivered: Delivered, place: Place, until: Until) -> Self {
         Self {
             delivered,
             place,
-            deadline,
+            until,
         }
     }
 
@@ -103,17 +103,20 @@ impl Limits {
         attempt: Option<&AttemptRef>,
         since: Option<Instant>,
     ) -> Option<Due> {
-        let began = attempt.map(|attempt| attempt.ledger().began_at());
-        let deadline = Due::deadline(self.deadline, began);
+        Due::earlier(
+            Due::deadline(self.until, attempt),
+            self.response(shared, since),
+        )
+    }
+
+    /// The same without the deadline, which may move on.
+    fn response(self, shared: &Shared, since: Option<Instant>) -> Option<Due> {
         let response = shared.at(self.place).response;
         if response.is_none() || self.delivered == Delivered::Streamed {
-            return deadline;
+            return None;
         }
         let since = since.unwrap_or_else(Instant::now);
-        Due::earlier(
-            deadline,
-            Due::after(since, TimeoutClock::Response, response),
-        )
+        Due::after(since, TimeoutClock::Response, response)
     }
 }
 
@@ -160,11 +163,13 @@ where
                         body: Body::Stream(stream),
                         ..
                     })) => {
-                        let attempt = this.attempt.as_ref();
-                        let whole = this.limits.whole(this.shared, attempt, *this.waits_since);
-                        let idle = this.shared.at(this.limits.place).idle;
-                        let stream =
-                            Guarded::around(stream, idle, whole, this.shared, this.attempt.take());
+                        let clocks = Clocks {
+                            idle: this.shared.at(this.limits.place).idle,
+                            response: this.limits.response(this.shared, *this.waits_since),
+                            until: this.limits.until,
+                        };
+                        let attempt = this.attempt.take();
+                        let stream = Guarded::around(stream, clocks, this.shared, attempt);
                         if this.limits.delivered != Delivered::Folded {
                             break Ok(LlmResponse::stream(head, stream));
                         }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use donjon_core::{AttemptRef, Chunk, LlmError, ResponseStream};
+use donjon_core::{AttemptRef, Chunk, LlmError, ResponseStream, Until};
 use futures_core::Stream;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
@@ -18,13 +18,22 @@ use crate::{
     layer::Shared,
 };
 
+/// What is watched.
+pub(crate) struct Clocks {
+    pub(crate) idle: Option<Duration>,
+    /// When a whole answer must be there that is put together here.
+    pub(crate) response: Option<Due>,
+    pub(crate) until: Until,
+}
+
 pin_project! {
     /// A stream that must not be silent for too long, nor go on past the deadline.
     pub(crate) struct Guarded {
         // Let go of as soon as a clock runs out.
         stream: Option<ResponseStream>,
         idle: IdleClock,
-        whole: Option<Due>,
+        response: Option<Due>,
+        until: Until,
         #[pin]
         timer: Option<Sleep>,
         shared: Arc<Shared>,
@@ -36,18 +45,24 @@ impl Guarded {
     /// Puts itself around `stream` if there is anything to watch.
     pub(crate) fn around(
         stream: ResponseStream,
-        idle: Option<Duration>,
-        whole: Option<Due>,
+        clocks: Clocks,
         shared: &Arc<Shared>,
         attempt: Option<AttemptRef>,
     ) -> ResponseStream {
-        if idle.is_none() && whole.is_none() {
+        let Clocks {
+            idle,
+            response,
+            until,
+        } = clocks;
+        let deadline = Due::deadline(until, attempt.as_ref());
+        if idle.is_none() && response.is_none() && deadline.is_none() {
             return stream;
         }
         stream.wrap(|stream| Self {
             stream: Some(stream),
             idle: IdleClock::new(idle),
-            whole,
+            response,
+            until,
             timer: None,
             shared: shared.clone(),
             attempt,
@@ -72,14 +87,17 @@ impl Stream for Guarded {
                     this.idle.pause(Instant::now);
                 }
                 // A stream that is always ready has its end all the same.
-                match this.whole {
-                    Some(whole) if !stream.is_complete() && whole.at < Instant::now() => *whole,
+                let deadline = Due::deadline(*this.until, this.attempt.as_ref());
+                match Due::earlier(deadline, *this.response) {
+                    Some(whole) if !stream.is_complete() && whole.at < Instant::now() => whole,
                     _ => return Poll::Ready(Some(Ok(chunk))),
                 }
             }
             Poll::Ready(item) => return Poll::Ready(item),
             Poll::Pending => {
-                let Some(due) = Due::earlier(*this.whole, this.idle.run(Instant::now)) else {
+                let deadline = Due::deadline(*this.until, this.attempt.as_ref());
+                let whole = Due::earlier(deadline, *this.response);
+                let Some(due) = Due::earlier(whole, this.idle.run(Instant::now)) else {
                     return Poll::Pending;
                 };
                 ready!(poll_timer(this.timer.as_mut(), due.at, cx));

@@ -60,7 +60,7 @@ where
         } else {
             Delivered::Whole
         };
-        let limits = Limits::new(delivered, place, request.call.deadline());
+        let limits = Limits::new(delivered, place, request.call.until());
         TimeoutFuture::new(&mut self.inner, &self.shared, limits, request)
     }
 }

@@ -17,14 +17,14 @@ use crate::{
     ledger::{AttemptRef, Billed},
     observe::{Context, End, Observer, Outcome},
     stream::ResponseStream,
-    vocab::{Body, Chunk, FinishReason, Head, LlmResponse, Usage},
+    vocab::{Body, Chunk, FinishReason, Head, LlmResponse, Until, Usage},
 };
 
 pin_project! {
     /// The future of [`Commit`](super::Commit).
     pub struct CommitFuture<F> {
         attempt: AttemptRef,
-        deadline: Option<Instant>,
+        until: Until,
         // Since when it is kept waiting.
         since: Option<Instant>,
         reasoning: bool,
@@ -39,7 +39,7 @@ pin_project! {
                 return;
             }
             this.state.set(State::Over);
-            Context::dispatched(this.attempt, *this.deadline, *this.since)
+            Context::dispatched(this.attempt, *this.until, *this.since)
                 .tell_drop(|outcome| this.attempt.end(outcome));
         }
     }
@@ -79,15 +79,10 @@ enum Step {
 }
 
 impl<F> CommitFuture<F> {
-    pub(super) fn new(
-        future: F,
-        attempt: AttemptRef,
-        deadline: Option<Instant>,
-        reasoning: bool,
-    ) -> Self {
+    pub(super) fn new(future: F, attempt: AttemptRef, until: Until, reasoning: bool) -> Self {
         Self {
             attempt,
-            deadline,
+            until,
             since: None,
             reasoning,
             state: State::Sending { future },
@@ -139,7 +134,7 @@ where
                     break match (step, taken) {
                         (Ok(()), StateTaken::Holding { held }) => {
                             let context =
-                                Context::dispatched(this.attempt, *this.deadline, *this.since);
+                                Context::dispatched(this.attempt, *this.until, *this.since);
                             Ok(held.release(this.attempt, context))
                         }
                         (Ok(()), _) => unreachable!("it was holding above"),

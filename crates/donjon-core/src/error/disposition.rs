@@ -71,7 +71,7 @@ impl ErrorKind {
             Self::CircuitOpen                 => row(N,   Y,      Neutral,  503,    Target),
             Self::QueueFull                   => row(N,   Y,      Neutral,  503,    Target),
             Self::LimitedLocally              => row(N,   Y,      Neutral,  429,    Target),
-            Self::OverBudget                  => row(N,   N,      Neutral,  429,    Caller),
+            Self::OverBudget                  => row(N,   Y,      Neutral,  429,    Caller),
             Self::Unsent                      => row(N,   Y,      Neutral,  503,    Target),
             Self::AllTargetsFailed            => row(N,   N,      Neutral,  503,    Caller),
             Self::Internal                    => row(N,   N,      Neutral,  500,    Caller),

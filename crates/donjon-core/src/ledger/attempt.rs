@@ -97,6 +97,18 @@ impl Attempt {
     }
 }
 
+/// When the steps of an attempt were, as far as it got; each counts from the call's beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stamps {
+    /// When it was handed to the transport.
+    pub sent_at: Option<Duration>,
+    /// When it committed.
+    pub committed_at: Option<Duration>,
+    /// When it ended.
+    pub ended_at: Option<Duration>,
+}
+
 /// The place of one attempt in its ledger.
 #[derive(Default)]
 pub(super) struct Slot {
@@ -256,6 +268,17 @@ impl AttemptRef {
     /// Claims an attempt that nobody else knows of yet.
     pub(crate) fn claim_fresh(&self) {
         self.slot().claimed.store(true, Release);
+    }
+
+    /// When its steps were: what [`read`](Self::read) says of that, without the rest.
+    #[inline]
+    pub fn stamps(&self) -> Stamps {
+        let slot = self.slot();
+        Stamps {
+            sent_at: unstamp(slot.sent_at.load(Acquire)),
+            committed_at: unstamp(slot.committed_at.load(Acquire)),
+            ended_at: unstamp(slot.ended_at.load(Acquire)),
+        }
     }
 
     /// The target that is asked, once that is said.

@@ -169,6 +169,15 @@ where
                             }
                             if let Some(limit) = this.limit {
                                 ready!(limit.as_mut().poll(cx));
+                                // The deadline of a call that several share may have moved on.
+                                let left = waiting.call.time_left();
+                                if waiting.call.is_shared()
+                                    && !left.is_zero()
+                                    && left <= waiting.call.longest_wait()
+                                {
+                                    *this.limit = None;
+                                    continue;
+                                }
                             }
                             Some(not_ready(&waiting.call))
                         }

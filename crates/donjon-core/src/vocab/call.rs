@@ -79,6 +79,8 @@ pub struct Call {
     pub patience: Option<Duration>,
     begun: Option<AttemptRef>,
     dispatched: bool,
+    /// Whether several share it, so that its ledger says how long it may take.
+    shared: bool,
 }
 
 /// How long a call that has not begun may take, in nanoseconds; a request is moved often, so that
@@ -191,7 +193,34 @@ impl Call {
     /// When the call must have ended. A time that was set from its beginning on counts once it has
     /// begun.
     pub fn deadline(&self) -> Option<Instant> {
-        self.deadline
+        self.until().at(self.ledger().map(|ledger| &**ledger))
+    }
+
+    /// When the call must have ended, to be kept and asked again: that of a call which is shared may
+    /// move on.
+    pub fn until(&self) -> Until {
+        Until {
+            own: self.deadline,
+            shared: self.shared,
+        }
+    }
+
+    /// Whether it is the call of several who ask the same; see [`share`](Self::share).
+    pub fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    /// Makes this the call of several who ask the same, and begins it. Its deadline so far is that of
+    /// the first of them; [`Ledger::extend`] adds those of the others, and the latest counts. Other
+    /// clones of the call keep the deadline that they have. What layers further in set stays a limit
+    /// for all.
+    pub fn share(&mut self) -> &Arc<Ledger> {
+        self.begun();
+        if !std::mem::replace(&mut self.shared, true) {
+            let deadline = self.deadline.take();
+            self.begun().ledger().extend(deadline);
+        }
+        self.begun().ledger()
     }
 
     /// How much time is left, [`Duration::MAX`] without a deadline.
@@ -230,8 +259,81 @@ impl Call {
     }
 }
 
+/// When a call must have ended. That of a call which several share is the latest of theirs, and moves
+/// on when another one joins.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Until {
+    own: Option<Instant>,
+    shared: bool,
+}
+
+impl Until {
+    /// The moment, as it stands now in the ledger of the call.
+    pub fn at(self, ledger: Option<&Ledger>) -> Option<Instant> {
+        if !self.shared {
+            return self.own;
+        }
+        let shared = ledger.and_then(Ledger::shared_until);
+        match (self.own, shared) {
+            (Some(own), Some(shared)) => Some(own.min(shared)),
+            (own, shared) => own.or(shared),
+        }
+    }
+}
+
 /// `at + after`, or a moment some thirty years on where that cannot be told.
 pub(crate) fn saturating_add(at: Instant, after: Duration) -> Instant {
     at.checked_add(after)
         .unwrap_or_else(|| at + Duration::from_secs(30 * 365 * 24 * 3600))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn begun(within: Option<Duration>) -> (Call, Instant) {
+        let mut call = Call::default();
+        if let Some(within) = within {
+            call.set_timeout(within);
+        }
+        let began = call.begin().began_at();
+        (call, began)
+    }
+
+    #[test]
+    fn the_deadline_of_a_shared_call_is_the_latest_of_its_members() {
+        let (own, began) = begun(Some(SECOND));
+        let mut shared = own.clone();
+        let ledger = shared.share().clone();
+        let kept = shared.until();
+        assert_eq!(shared.deadline(), Some(began + SECOND));
+        ledger.extend(Some(began + SECOND * 3));
+        ledger.extend(Some(began + SECOND * 2));
+        assert_eq!(shared.deadline(), Some(began + SECOND * 3));
+        assert_eq!(kept.at(Some(&ledger)), shared.deadline(), "whoever kept it");
+        assert_eq!(own.deadline(), Some(began + SECOND), "the first one's own");
+        ledger.extend(None);
+        assert_eq!(shared.deadline(), None);
+        assert_eq!(shared.time_left(), Duration::MAX);
+    }
+
+    #[test]
+    fn what_is_set_further_in_limits_all_who_share_it() {
+        let (mut call, began) = begun(None);
+        let ledger = call.share().clone();
+        assert_eq!(call.deadline(), None, "the first has none");
+        call.set_deadline(began + SECOND);
+        ledger.extend(Some(began + SECOND * 9));
+        call.share();
+        assert_eq!(call.deadline(), Some(began + SECOND));
+    }
+
+    #[test]
+    fn a_call_of_one_knows_no_other_deadline() {
+        let (call, began) = begun(Some(SECOND));
+        call.ledger().expect("begun").extend(None);
+        assert_eq!(call.deadline(), Some(began + SECOND));
+    }
 }

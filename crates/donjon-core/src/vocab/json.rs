@@ -263,7 +263,7 @@ impl<T> Member for std::sync::Arc<[T]> {
 }
 
 /// Declares a struct that reads a JSON object, keeps the members it has no name for in its
-/// `extra`, and writes both out again. `=> required` marks a member that must be there; any other may be absent or
+/// `extra`, and writes both out again. All of them are part of its canonical form. `=> required` marks a member that must be there; any other may be absent or
 /// `null`, and is left out when it says nothing.
 macro_rules! json_object {
     (
@@ -327,6 +327,14 @@ macro_rules! json_object {
             }
         }
 
+        impl $crate::vocab::canonical::Canonical for $name {
+            fn write(&self, to: &mut $crate::vocab::canonical::Writer<'_>) {
+                $( json_object!(@canonical self to $field $key, $($req)?); )*
+                to.extra(&self.extra, &[]);
+                to.end();
+            }
+        }
+
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 let mut map = serializer.serialize_map(None)?;
@@ -345,6 +353,14 @@ macro_rules! json_object {
         $field.ok_or_else(|| serde::de::Error::missing_field($key))?
     };
     (@take $field:ident $key:literal,) => { $field.unwrap_or_default() };
+    (@canonical $self:ident $to:ident $field:ident $key:literal, required) => {
+        $to.member($key, &$self.$field)
+    };
+    (@canonical $self:ident $to:ident $field:ident $key:literal,) => {
+        if !$crate::vocab::json::Member::says_nothing(&$self.$field) {
+            $to.member($key, &$self.$field);
+        }
+    };
     (@write $self:ident $map:ident $field:ident $key:literal, required) => {
         $map.serialize_entry($key, &$self.$field)?
     };
@@ -387,6 +403,12 @@ macro_rules! json_words {
                     $( $word => Self::$variant, )*
                     other => Self::Other(other.into()),
                 }
+            }
+        }
+
+        impl $crate::vocab::canonical::Canonical for $name {
+            fn write(&self, to: &mut $crate::vocab::canonical::Writer<'_>) {
+                to.text(self.as_str());
             }
         }
 

@@ -1,6 +1,7 @@
 //! What is asked and what is answered.
 
 mod call;
+pub(crate) mod canonical;
 mod chat;
 mod chunk;
 mod completion;
@@ -14,7 +15,9 @@ mod response;
 mod usage;
 mod wire;
 
-pub use call::{CacheDirective, Call, Estimate, Priority};
+pub(crate) use call::saturating_add;
+pub use call::{CacheDirective, Call, Estimate, Priority, Until};
+pub use canonical::Whose;
 pub use chat::{Chat, Stop};
 pub use chunk::{ChoiceDelta, Chunk, Delta};
 pub use completion::{ChatCompletion, Choice, Completion, FinishReason};

@@ -8,6 +8,7 @@ use serde_json::value::to_raw_value;
 
 use super::{
     call::{CacheDirective, Call, Priority},
+    canonical::{Canonical, Whose, Writer},
     chat::Chat,
     embed::Embed,
     identity::Identity,
@@ -201,6 +202,34 @@ impl LlmRequest {
     /// What it asks of a cache.
     pub fn cache(&self) -> &CacheDirective {
         &self.ask.cache
+    }
+
+    /// Hands `sink`, piece by piece, what decides the answer in one canonical form: the model, all of
+    /// the prompt, and of the identity what `whose` names. Requests that ask the same give the same
+    /// bytes, in whatever order their members came, in every process; requests that differ in
+    /// anything that may change the answer give others. How it is delivered, what belongs to the call
+    /// and what it asks of a cache are not in it.
+    ///
+    /// Two texts of a request that differ only in members that came twice may give the same.
+    pub fn canonical(&self, whose: Whose, mut sink: impl FnMut(&[u8])) {
+        // Taken apart whole, so that a new field does not compile until it is decided on.
+        let Self {
+            ask,
+            mapped: _,
+            delivery: _,
+            call: _,
+        } = self;
+        let Ask {
+            model: _,
+            prompt,
+            identity,
+            cache: _,
+        } = &**ask;
+        let mut to = Writer::new(&mut sink);
+        identity.canonical(whose, &mut to);
+        to.text(self.model());
+        prompt.write(&mut to);
+        to.finish();
     }
 
     /// What it asks for.

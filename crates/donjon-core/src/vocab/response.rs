@@ -49,6 +49,8 @@ pub struct Head {
     pub id: Option<Arc<str>>,
     /// Where it came from.
     pub origin: Origin,
+    /// How many seconds ago it was given, where a cache had it; else 0.
+    pub age: u32,
     /// What the server said of its limits.
     pub hints: Option<Arc<Hints>>,
 }
@@ -62,6 +64,7 @@ impl Head {
             target: None,
             id: None,
             origin: Origin::Upstream,
+            age: 0,
             hints: None,
         }
     }

@@ -69,6 +69,8 @@ fn a_refusal_that_concerns_the_caller_is_final() {
     let error = error.with_scope(Scope::Caller);
     let row = error.disposition();
     assert!(!row.retry && !row.failover, "the tenant's own limit");
+    let error = LlmError::new(ErrorKind::OverBudget, "").with_scope(Scope::Target);
+    assert!(error.disposition().failover, "the budget of one model");
 }
 
 #[test]

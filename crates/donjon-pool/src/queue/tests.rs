@@ -59,9 +59,10 @@ impl Naive {
 
     fn pop(&mut self, now: Duration) -> Option<u64> {
         let priorities = || self.waiting.iter().map(|e| e.priority);
+        let highest = priorities().max()?;
         let starved = priorities()
             .map(|p| (self.since[&p] + 10 * SECOND, p))
-            .filter(|(at, p)| *at <= now && Some(*p) < priorities().max())
+            .filter(|(at, p)| *at <= now && *p < highest)
             .min();
         let priority = match starved {
             Some((_, starved)) if self.in_order >= 3 => {
@@ -70,7 +71,7 @@ impl Naive {
             }
             _ => {
                 self.in_order += 1;
-                priorities().max()?
+                highest
             }
         };
         let done = |e: &Entry| self.done[&(priority, e.tenant.clone())];
