@@ -1,7 +1,7 @@
 //! What a codec does: the words of one provider, apart from how they travel.
 
 use bytes::Bytes;
-use donjon_core::{Chunk, Completion, LlmError, LlmRequest, Name, Operation};
+use donjon_core::{Chunk, Completion, EmbedInput, LlmError, LlmRequest, Name, Operation, Prompt};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::Full;
 
@@ -34,11 +34,43 @@ pub trait Codec {
 
     /// Begins to read a streamed answer.
     fn decoder(&self, asked: Asked) -> Self::Decoder;
+
+    /// How the events of a streamed answer stand in its body. Default: as server-sent events.
+    fn framing(&self) -> Framing {
+        Framing::Events
+    }
+}
+
+/// How the events of a streamed answer stand in its body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Framing {
+    /// As server-sent events ([`sse`](crate::sse)).
+    #[default]
+    Events,
+    /// As JSON texts, one a line ([`lines`](crate::lines)).
+    Lines,
+}
+
+impl Framing {
+    /// Whether a body that says to be of type `essence` may be framed so.
+    pub(crate) fn may_be(self, essence: &[u8]) -> bool {
+        let types: &[&str] = match self {
+            Self::Events => &["text/event-stream"],
+            Self::Lines => &[
+                "application/x-ndjson",
+                "application/ndjson",
+                "application/jsonl",
+            ],
+        };
+        let mut types = types.iter();
+        types.any(|known| essence.eq_ignore_ascii_case(known.as_bytes()))
+    }
 }
 
 /// Reads the events of one streamed answer.
 pub trait StreamDecoder {
-    /// Reads one event, given the text of its data lines.
+    /// Reads one event, given the text of its data lines, or the line that it is.
     ///
     /// # Errors
     ///
@@ -72,6 +104,8 @@ pub struct Asked {
     pub choices: u32,
     /// Whether the answer is to come chunk by chunk.
     pub stream: bool,
+    /// How many inputs are to be embedded; none in a chat.
+    pub inputs: usize,
 }
 
 impl Asked {
@@ -81,6 +115,14 @@ impl Asked {
             operation: request.operation(),
             choices: request.choices(),
             stream: request.is_stream(),
+            inputs: match request.prompt() {
+                Prompt::Embed(embed) => match &embed.input {
+                    EmbedInput::Texts(texts) => texts.len(),
+                    EmbedInput::Tokens(tokens) => tokens.len(),
+                    _ => 0,
+                },
+                _ => 0,
+            },
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Codecs and transport for providers of language models, as tower services: OpenAI and every
-//! compatible server (Azure OpenAI, OpenRouter, Ollama …), Anthropic.
+//! compatible server (Azure OpenAI, OpenRouter, Ollama …), Anthropic, Gemini, and Ollama's own API.
 //!
 //! # What it does
 //!
@@ -12,7 +12,7 @@
 //!   same dialect, so that members nobody here has heard of survive; else it goes through the
 //!   vocabulary of `donjon-core`.
 //! * Streams are read from packets split anywhere, malformed events are skipped and counted, a
-//!   stream ends with `[DONE]` or `message_stop` and waits for nothing after it.
+//!   stream ends with `[DONE]`, `message_stop` or `done` and waits for nothing after it.
 //! * Every error has its kind, by one table for each provider, with what the server said of limits
 //!   and of waiting ([`hints`]).
 //! * As a library of the two dialects ([`openai`], [`anthropic`]) it also writes what servers write,
@@ -56,10 +56,15 @@
 pub mod anthropic;
 pub mod codec;
 mod config;
+mod embedder;
 mod fault;
+pub mod gemini;
 pub mod hints;
 mod json;
+pub mod lines;
+pub mod ollama;
 pub mod openai;
+mod prompt;
 mod provider;
 mod secret;
 pub mod sse;
@@ -67,8 +72,11 @@ pub mod sse;
 pub mod transport;
 
 pub use anthropic::{Anthropic, AnthropicBuilder};
-pub use codec::{Asked, Codec, Step, StreamDecoder};
+pub use codec::{Asked, Codec, Framing, Step, StreamDecoder};
 pub use config::BuildError;
+pub use embedder::{EmbedFuture, EmbedOneFuture, Embedder};
+pub use gemini::{Gemini, GeminiBuilder};
+pub use ollama::{Ollama, OllamaBuilder};
 pub use openai::{OpenAi, OpenAiBuilder};
 pub use provider::{Provider, ProviderFuture, ProviderHandle, ProviderStats};
 pub use secret::ApiKey;

@@ -11,9 +11,11 @@ use std::{
 
 use bytes::Bytes;
 use donjon_core::{
-    Body as LlmBody, BoxLlmFuture, Completion, Delivery, Head, Identity, Ledger, LlmError,
-    LlmRequest, LlmResponse, LlmService, WallClock, shape::ReadyCall,
+    Body as LlmBody, BoxLlmFuture, CacheDirective, Completion, Delivery, ErrorKind, Head, Identity,
+    Ledger, LlmError, LlmRequest, LlmResponse, LlmService, Operation, Prompt, WallClock,
+    shape::ReadyCall,
 };
+use donjon_providers::openai::embeddings_to_json;
 use http::{HeaderValue, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
@@ -74,6 +76,8 @@ type Folding = Pin<Box<dyn Future<Output = Result<(Head, Completion), LlmError>>
 pub(crate) struct Begin<S> {
     pub(crate) service: S,
     pub(crate) api: Api,
+    pub(crate) cache: CacheDirective,
+    pub(crate) operation: Operation,
     pub(crate) identity: Option<Arc<Identity>>,
     pub(crate) request_id: Option<HeaderValue>,
     pub(crate) settings: Arc<Settings>,
@@ -83,6 +87,7 @@ pub(crate) struct Begin<S> {
 #[derive(Clone, Debug)]
 pub(crate) struct Exchange {
     pub(crate) api: Api,
+    pub(crate) asks: Asks,
     /// Whether the caller asked for a stream.
     pub(crate) streamed: bool,
     /// Whether the caller asked to be told the usage of a stream.
@@ -91,6 +96,27 @@ pub(crate) struct Exchange {
     /// The request goes to the service; the ledger says how many attempts were made of it.
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) settings: Arc<Settings>,
+}
+
+/// What the caller asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asks {
+    Chat,
+    /// Vectors, as numbers or in base64.
+    Embeddings {
+        base64: bool,
+    },
+}
+
+impl Asks {
+    fn of(request: &LlmRequest) -> Self {
+        match request.prompt() {
+            Prompt::Embed(embed) => Self::Embeddings {
+                base64: embed.encoding_format.as_deref() == Some("base64"),
+            },
+            _ => Self::Chat,
+        }
+    }
 }
 
 impl Exchange {
@@ -202,7 +228,7 @@ where
 {
     /// Reads the request and hands it to the service.
     fn call<B>(self, json: Bytes) -> State<S, B> {
-        let mut request = match self.api.read(json) {
+        let mut request = match self.api.read(self.operation, json) {
             Ok(request) => request,
             Err(error) => {
                 let response = reply::refused(self.api, &error);
@@ -210,8 +236,12 @@ where
             }
         };
         identify(&mut request, self.identity);
+        if self.cache != CacheDirective::default() {
+            request.set_cache(self.cache);
+        }
         let exchange = Exchange {
             api: self.api,
+            asks: Asks::of(&request),
             streamed: request.is_stream(),
             usage: matches!(request.delivery, Delivery::Stream { usage: true }),
             request_id: self.request_id,
@@ -239,9 +269,12 @@ fn identify(request: &mut LlmRequest, identity: Option<Arc<Identity>>) {
     }
     if request.identity().user.is_none() {
         // Not borrowed: a name may hold what JSON writes with an escape.
-        let user = request
-            .as_chat()
-            .and_then(|chat| chat.extra.read::<String>("user"));
+        let extra = match request.prompt() {
+            Prompt::Chat(chat) => Some(&chat.extra),
+            Prompt::Embed(embed) => Some(&embed.extra),
+            _ => None,
+        };
+        let user = extra.and_then(|extra| extra.read::<String>("user"));
         if let Some(user) = user {
             let mut identity = Identity::clone(request.identity());
             identity.user = Some(user.into());
@@ -279,13 +312,19 @@ fn whole(head: Head, completion: &Completion, exchange: &Exchange) -> Response<S
         head: head.clone(),
         clock: exchange.clock().clone(),
     };
-    let json = completion
-        .as_chat()
-        .map(|chat| exchange.api.write(&context, chat));
-    match json {
-        Some(json) => reply::whole(&head, json, exchange),
-        None => reply::failed(&streamed::not_a_chat(), exchange),
-    }
+    let json = match (exchange.asks, completion) {
+        (Asks::Chat, Completion::Chat(chat)) => exchange.api.write(&context, chat),
+        (Asks::Embeddings { base64 }, Completion::Embed(embeddings)) => {
+            embeddings_to_json(embeddings, &head.model, base64)
+        }
+        (Asks::Chat, _) => return reply::failed(&streamed::not_a_chat(), exchange),
+        (Asks::Embeddings { .. }, _) => {
+            let message = "the service did not answer with embeddings";
+            let error = LlmError::new(ErrorKind::Internal, message);
+            return reply::failed(&error, exchange);
+        }
+    };
+    reply::whole(&head, json, exchange)
 }
 
 fn answered<S: Service<LlmRequest>, B>(response: Response<ServeBody>) -> State<S, B> {

@@ -7,6 +7,7 @@
 //! | endpoint | |
 //! |---|---|
 //! | `POST /v1/chat/completions` | in the words of OpenAI, whichever dialect the provider speaks |
+//! | `POST /v1/embeddings` | likewise; vectors as numbers or in base64, as the caller asks |
 //! | `POST /v1/messages` | in the words of Anthropic, likewise |
 //! | `GET /v1/models`, `/v1/models/{id}` | the models that the builder was given |
 //! | `GET /health` | every layer's health and figures |

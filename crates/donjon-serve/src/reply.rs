@@ -3,10 +3,10 @@
 use std::{borrow::Cow, time::Duration};
 
 use bytes::Bytes;
-use donjon_core::{BoxLlmFuture, ErrorKind, Head, LlmError, ResponseStream};
+use donjon_core::{BoxLlmFuture, ErrorKind, Head, LlmError, Origin, ResponseStream};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
-    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
+    header::{AGE, ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
 };
 
 use crate::{body::ServeBody, dialect::Complaint, future::Exchange, gather::Unread, route::Api};
@@ -217,6 +217,9 @@ fn put_call(headers: &mut HeaderMap, exchange: &Exchange) {
 fn put_head(headers: &mut HeaderMap, head: &Head) {
     let origin = HeaderValue::from_static(head.origin.as_str());
     headers.insert(ORIGIN, origin);
+    if head.origin == Origin::Cache {
+        headers.insert(AGE, head.age.into());
+    }
     put_text(headers, MODEL, &head.model);
     if let Some(target) = &head.target {
         put_text(headers, TARGET, target);

@@ -15,6 +15,7 @@ pub(crate) enum Api {
 pub(crate) enum Route<'a> {
     Chat,
     Messages,
+    Embeddings,
     Models,
     Model(Cow<'a, str>),
     Health,
@@ -35,6 +36,7 @@ impl<'a> Route<'a> {
         Some(match path.strip_suffix('/').unwrap_or(path) {
             "/chat/completions" => Self::Chat,
             "/messages" => Self::Messages,
+            "/embeddings" => Self::Embeddings,
             "/models" => Self::Models,
             "/health" => Self::Health,
             "/health/live" => Self::Live,
@@ -46,7 +48,7 @@ impl<'a> Route<'a> {
     /// The API that the endpoint belongs to, where it belongs to one.
     pub(crate) fn api(&self) -> Option<Api> {
         match self {
-            Self::Chat => Some(Api::OpenAi),
+            Self::Chat | Self::Embeddings => Some(Api::OpenAi),
             Self::Messages => Some(Api::Anthropic),
             _ => None,
         }
@@ -55,7 +57,7 @@ impl<'a> Route<'a> {
     /// The methods that it answers, as `Allow` lists them.
     pub(crate) fn allow(&self) -> &'static str {
         match self {
-            Self::Chat | Self::Messages => "POST",
+            Self::Chat | Self::Messages | Self::Embeddings => "POST",
             _ => "GET, HEAD",
         }
     }

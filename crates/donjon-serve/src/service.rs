@@ -7,8 +7,9 @@ use std::{
     task::{self, Poll},
 };
 
-use donjon_core::LlmService;
-use http::{Request, Response, header::CONTENT_ENCODING};
+use donjon_core::{CacheDirective, LlmService, Operation};
+use headers::{CacheControl, HeaderMapExt};
+use http::{HeaderMap, Request, Response, header::CONTENT_ENCODING};
 use http_body::Body;
 use tower_service::Service;
 
@@ -96,13 +97,19 @@ where
                     format!("the model `{id}` is not listed here"),
                 ),
             },
-            Some(route @ (Route::Chat | Route::Messages)) => {
+            Some(route @ (Route::Chat | Route::Messages | Route::Embeddings)) => {
+                let operation = match route {
+                    Route::Embeddings => Operation::Embed,
+                    _ => Operation::Chat,
+                };
                 let api = route.api().unwrap_or(api);
                 let encoding = parts.headers.get(CONTENT_ENCODING);
                 if encoding.is_none_or(|encoding| encoding == "identity") {
                     let begin = Begin {
                         service: self.service.clone(),
                         api,
+                        cache: asked_of_cache(&parts.headers),
+                        operation,
                         identity: settings.identify.as_ref().map(|identify| identify(&parts)),
                         request_id,
                         settings: settings.clone(),
@@ -122,4 +129,15 @@ impl<S> fmt::Debug for Serve<S> {
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
+}
+
+/// What a caller asks of a cache (RFC 9111, section 5.2.1); what cannot be read says nothing.
+fn asked_of_cache(headers: &HeaderMap) -> CacheDirective {
+    let mut directive = CacheDirective::default();
+    if let Some(asked) = headers.typed_get::<CacheControl>() {
+        directive.no_cache = asked.no_cache();
+        directive.no_store = asked.no_store();
+        directive.max_age = asked.max_age();
+    }
+    directive
 }

@@ -13,7 +13,7 @@ use super::{
     error,
     words::{UsageIn, UsageOut, finish_reason, stop_reason},
 };
-use crate::{json, openai::THINKING_BLOCKS};
+use crate::{json, openai::THINKING_BLOCKS, prompt::object_of};
 
 /// One block of content, as far as the vocabulary has words for it.
 #[derive(Deserialize)]
@@ -236,31 +236,10 @@ fn blocks(message: &Message) -> Vec<ContentOut<'_>> {
         content.push(ContentOut::Block(BlockOut::ToolUse {
             id: call.id.as_deref().unwrap_or_default(),
             name: call.name().unwrap_or_default(),
-            input: input_of(call.arguments()),
+            input: object_of(call.arguments()),
         }));
     }
     content
-}
-
-/// The arguments of a call as the object that Anthropic wants. A model wrote them: what is no object
-/// is wrapped in one rather than lost.
-pub(super) fn input_of(arguments: &str) -> Box<RawValue> {
-    #[derive(Serialize)]
-    struct Wrapped<'a> {
-        arguments: &'a str,
-    }
-    let arguments = arguments.trim();
-    if arguments.starts_with('{')
-        && let Ok(object) = RawValue::from_string(arguments.to_owned())
-    {
-        return object;
-    }
-    let object = if arguments.is_empty() {
-        json::raw(&serde_json::Map::new())
-    } else {
-        json::raw(&Wrapped { arguments })
-    };
-    object.unwrap_or_default()
 }
 
 /// `json`, a constant that is well formed, as a raw value.

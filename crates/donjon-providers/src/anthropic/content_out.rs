@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 
-use donjon_core::{Content, ErrorKind, Extra, LlmError, Message, Part};
-use serde::{Deserialize, Serialize};
+use donjon_core::{Content, Extra, LlmError, Message, Part};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::answer::input_of;
-use crate::openai::THINKING_BLOCKS;
+use crate::{
+    openai::THINKING_BLOCKS,
+    prompt::{File, data_url, object_of, text_of, unsupported},
+};
 
 /// A block of content.
 #[derive(Serialize)]
@@ -88,9 +90,7 @@ pub(super) fn content<'a>(
         Some(Content::Parts(parts)) => {
             for (place, part) in parts.iter().enumerate() {
                 let block = block(part).map_err(|reason| {
-                    let field = format!("messages[{at}].content[{place}]");
-                    let message = format!("`{field}`: {reason}");
-                    LlmError::new(ErrorKind::Unsupported, message).with_field(field)
+                    unsupported(&format!("messages[{at}].content[{place}]"), reason)
                 })?;
                 out.extend(block);
             }
@@ -120,7 +120,7 @@ pub(super) fn assistant<'a>(
         let kind = Kind::ToolUse {
             id: call.id.as_deref().unwrap_or_default(),
             name: call.name().unwrap_or_default(),
-            input: input_of(call.arguments()),
+            input: object_of(call.arguments()),
         };
         out.push(known(kind, &call.extra));
     }
@@ -146,14 +146,10 @@ static EMPTY: Extra = Extra::new();
 
 fn block(part: &Part) -> Result<Option<Block<'_>>, &'static str> {
     let kind = match &*part.kind {
-        "text" | "refusal" => {
-            let refusal = || part.extra.read::<String>("refusal").map(Cow::Owned);
-            let text = part.text.as_deref().map(Cow::Borrowed).or_else(refusal);
-            match text.filter(|text| !text.is_empty()) {
-                Some(text) => Kind::Text { text },
-                None => return Ok(None),
-            }
-        }
+        "text" | "refusal" => match text_of(part) {
+            Some(text) => Kind::Text { text },
+            None => return Ok(None),
+        },
         "image_url" => {
             let image = part
                 .image_url
@@ -179,45 +175,23 @@ fn raw_part(part: &Part) -> Option<Box<RawValue>> {
 }
 
 fn image_source(url: &str) -> Result<Source<'_>, &'static str> {
-    match url.strip_prefix("data:") {
-        None => Ok(Source::Url { url }),
-        Some(rest) => {
-            let (media_type, data) = data_url(rest)?;
-            Ok(Source::Base64 {
-                media_type: media_type.into(),
-                data: data.into(),
-            })
-        }
+    if !url.starts_with("data:") {
+        return Ok(Source::Url { url });
     }
-}
-
-/// The media type and the base64 data of what follows `data:`
-/// (<https://www.rfc-editor.org/rfc/rfc2397>).
-fn data_url(rest: &str) -> Result<(&str, &str), &'static str> {
-    let (head, data) = rest.split_once(',').ok_or("is no data URL")?;
-    let media = head.strip_suffix(";base64").ok_or("is not in base64")?;
-    // Parameters (`;charset=…`) have no place there.
-    Ok((media.split(';').next().unwrap_or(media), data))
+    let (media_type, data) = data_url(url)?;
+    Ok(Source::Base64 {
+        media_type: media_type.into(),
+        data: data.into(),
+    })
 }
 
 /// OpenAI's `file` part as a document.
 fn document(part: &Part) -> Result<Kind<'static>, &'static str> {
-    #[derive(Deserialize)]
-    struct File {
-        #[serde(default)]
-        file_data: Option<String>,
-        #[serde(default)]
-        filename: Option<String>,
-    }
-    let file: File = part
-        .extra
-        .read("file")
-        .ok_or("a file without its members")?;
+    let file = File::of(part)?;
     let data = file
         .file_data
         .ok_or("Anthropic does not know the files of other providers")?;
-    let rest = data.strip_prefix("data:").ok_or("is no data URL")?;
-    let (media_type, data) = data_url(rest)?;
+    let (media_type, data) = data_url(&data)?;
     let source = Source::Base64 {
         media_type: media_type.to_owned().into(),
         data: data.to_owned().into(),

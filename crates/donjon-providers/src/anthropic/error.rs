@@ -53,7 +53,7 @@ fn kind(status: Option<u16>, told: &Told) -> ErrorKind {
 }
 
 /// What an `invalid_request_error` is really about. The API gives all of these one type and no code,
-/// so that this is the one place in the workspace where an error is told by its text: without it, a
+/// so that it is told by its text, as at the other providers that leave it at a sentence: without it, a
 /// prompt that only a larger window can hold would be taken for one that makes no sense.
 #[rustfmt::skip]
 fn kind_of_text(message: &str) -> Option<ErrorKind> {

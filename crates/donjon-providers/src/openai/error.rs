@@ -138,7 +138,10 @@ pub fn error_to_json(error: &LlmError) -> Bytes {
 fn own_code(error: &LlmError) -> Option<&str> {
     let says_more = match error.provider() {
         None => true,
-        Some(provider) => provider != "anthropic" && error.kind() == ErrorKind::InvalidRequest,
+        Some(provider) => {
+            !["anthropic", "gcp.gemini"].contains(&&*provider)
+                && error.kind() == ErrorKind::InvalidRequest
+        }
     };
     error.code().filter(|_| says_more)
 }

@@ -7,6 +7,9 @@ use donjon_core::{Chat, Content, Dialect, ErrorKind, Extra, LlmError, Message};
 /// The member under which signed reasoning travels with a message; no member of OpenAI's.
 pub(crate) const THINKING_BLOCKS: &str = "thinking_blocks";
 
+/// The member under which Gemini's signatures travel with a tool call; no member of OpenAI's either.
+pub(crate) const EXTRA_CONTENT: &str = "extra_content";
+
 /// `chat` with only what OpenAI knows, or `None` where it can go as it is. `openai` says whether it
 /// goes to OpenAI itself, which has its own name for the limit of output and takes no member that it
 /// does not know; compatible servers may be anything.
@@ -16,7 +19,11 @@ pub(super) fn adapt(chat: &Chat, openai: bool) -> Result<Option<Chat>, LlmError>
         return translated(chat, openai).map(Some);
     }
     // A caller may give back what it was given by another provider.
-    let signed = |message: &Message| message.extra.get(THINKING_BLOCKS).is_some();
+    let signed = |message: &Message| {
+        let mut calls = message.tool_calls.iter();
+        message.extra.get(THINKING_BLOCKS).is_some()
+            || calls.any(|call| call.extra.get(EXTRA_CONTENT).is_some())
+    };
     if !openai || !chat.messages.iter().any(|message| signed(message)) {
         return Ok(None);
     }
@@ -25,6 +32,9 @@ pub(super) fn adapt(chat: &Chat, openai: bool) -> Result<Option<Chat>, LlmError>
     own.messages = mapped(chat, signed, |message| {
         message.extra.remove(THINKING_BLOCKS);
         message.reasoning = None;
+        for call in &mut message.tool_calls {
+            call.extra.remove(EXTRA_CONTENT);
+        }
     });
     Ok(Some(own))
 }

@@ -23,8 +23,10 @@ use http::{
 use http_body_util::Full;
 
 pub use builder::OpenAiBuilder;
+pub(crate) use embed::check_count;
+pub use embed::{embed_request_from_json, embeddings_to_json};
 pub use error::error_to_json;
-pub(crate) use foreign::THINKING_BLOCKS;
+pub(crate) use foreign::{EXTRA_CONTENT, THINKING_BLOCKS};
 pub use stream::OpenAiDecoder;
 
 use crate::{
@@ -167,7 +169,7 @@ impl Codec for OpenAi {
 
     fn decode(&self, body: Bytes, asked: Asked) -> Result<Completion, LlmError> {
         match asked.operation {
-            Operation::Embed => embed::decode(&body).map(Into::into),
+            Operation::Embed => embed::decode(&body, asked.inputs).map(Into::into),
             _ => completion_from_json(body).map(Into::into),
         }
     }

@@ -21,11 +21,12 @@ use tokio::time::Sleep;
 use super::{
     Settings, Shared,
     collect::{Collect, Unread},
+    events::Events,
     failure::{self, Phase},
     stream::AnswerStream,
 };
 use crate::{
-    codec::{Asked, Codec},
+    codec::{Asked, Codec, Framing},
     hints,
 };
 
@@ -160,7 +161,7 @@ where
                     let hints = exchange.hints(&parts.headers);
                     if parts.status.is_success()
                         && exchange.asked.stream
-                        && may_be_events(&parts.headers)
+                        && may_be_events(&parts.headers, exchange.shared.codec.framing())
                     {
                         return Poll::Ready(Ok(exchange.stream(&parts.headers, body, hints)));
                     }
@@ -235,8 +236,7 @@ impl<C: Codec> Exchange<C> {
         counters.stream();
         let head = self.head(hints);
         let stream = AnswerStream::new(
-            body,
-            self.settings.max_event,
+            Events::new(self.shared.codec.framing(), body, self.settings.max_event),
             self.shared.codec.decoder(self.asked),
             self.asked.choices,
             counters,
@@ -317,13 +317,13 @@ fn serve(head: &mut Head, completion: &Completion) {
 
 /// Whether a success is a stream of events: one that says to be anything else (JSON, a page, plain
 /// text) is not, whatever was asked for, and is read as a whole answer or an error.
-fn may_be_events(headers: &HeaderMap) -> bool {
+fn may_be_events(headers: &HeaderMap, framing: Framing) -> bool {
     let Some(content_type) = headers.get(CONTENT_TYPE) else {
         return true;
     };
     let essence = content_type.as_bytes().split(|byte| *byte == b';').next();
     let essence = essence.unwrap_or_default().trim_ascii();
-    essence.is_empty() || essence.eq_ignore_ascii_case(b"text/event-stream")
+    essence.is_empty() || framing.may_be(essence)
 }
 
 fn polled_again() -> LlmError {

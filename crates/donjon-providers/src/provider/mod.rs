@@ -1,6 +1,7 @@
 //! A codec over an http service: the leaf of a stack.
 
 mod collect;
+mod events;
 mod failure;
 mod future;
 mod stats;

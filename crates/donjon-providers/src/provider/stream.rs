@@ -13,14 +13,12 @@ use http_body::Body;
 use tokio::time::Sleep;
 
 use super::{
+    events::Events,
     failure,
     future::{Said, sign},
     stats::Counters,
 };
-use crate::{
-    codec::{Step, StreamDecoder},
-    sse::EventData,
-};
+use crate::codec::{Step, StreamDecoder};
 
 /// How long the end of a body is waited for after the end of its answer.
 const LINGER: Duration = Duration::from_millis(100);
@@ -36,7 +34,7 @@ where
     B::Error: Into<BoxError>,
 {
     /// `None` once the answer has ended. In a box, so that the rest can be read elsewhere.
-    events: Option<Pin<Box<EventData<B>>>>,
+    events: Option<Pin<Box<Events<B>>>>,
     decoder: D,
     /// How many choices were asked for.
     choices: u32,
@@ -56,8 +54,7 @@ where
     B::Error: Into<BoxError>,
 {
     pub(super) fn new(
-        body: B,
-        max_event: usize,
+        events: Events<B>,
         decoder: D,
         choices: u32,
         counters: Arc<Counters>,
@@ -65,7 +62,7 @@ where
         said: Said,
     ) -> Self {
         Self {
-            events: Some(Box::pin(EventData::new(body, max_event))),
+            events: Some(Box::pin(events)),
             decoder,
             choices,
             counters,

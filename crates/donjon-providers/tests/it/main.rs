@@ -1,6 +1,8 @@
 //! Integration tests, in one binary.
 
 mod answers;
+mod gemini;
+mod ollama;
 mod pass;
 mod provider;
 mod recorded;

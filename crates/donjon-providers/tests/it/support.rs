@@ -155,3 +155,61 @@ pub(crate) fn any_json() -> impl Strategy<Value = Value> {
         ]
     })
 }
+
+/// A streamed answer of type `content_type`, in packets that end at `cuts`.
+pub(crate) fn packeted(
+    text: &str,
+    content_type: &str,
+    mut cuts: Vec<usize>,
+    end: End,
+) -> Response<TestBody> {
+    cuts.sort_unstable();
+    let mut sent = Vec::new();
+    let mut from = 0;
+    for cut in cuts.into_iter().chain([text.len()]) {
+        let cut = cut.clamp(from, text.len());
+        sent.push(Bytes::copy_from_slice(&text.as_bytes()[from..cut]));
+        from = cut;
+    }
+    Response::builder()
+        .header("content-type", content_type)
+        .body(packets(sent, end))
+        .expect("a response")
+}
+
+/// What comes of a streamed answer: each chunk without what is made up, and the error at its end.
+pub(crate) fn read_stream<C>(
+    codec: C,
+    answer: impl Fn() -> Response<TestBody> + Clone + Send + 'static,
+) -> (Vec<String>, Result<donjon_core::ChatCompletion, LlmError>)
+where
+    C: Codec + Send + Sync + 'static,
+    C::Decoder: Send + 'static,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let response = match call(codec, http(answer), ask().streamed()).await {
+            Ok(response) => response,
+            Err(error) => return (Vec::new(), Err(error)),
+        };
+        let mut fold = donjon_core::Fold::new();
+        let mut said = Vec::new();
+        for item in items(response).await {
+            match item {
+                Ok(mut chunk) => {
+                    fold.push(&chunk);
+                    for choice in &mut chunk.edit().choices {
+                        choice.tool_calls.iter_mut().for_each(|call| call.id = None);
+                    }
+                    said.push(format!("{:?}", *chunk));
+                }
+                Err(error) => return (said, Err(error)),
+            }
+        }
+        (said, Ok(fold.finish()))
+    })
+}

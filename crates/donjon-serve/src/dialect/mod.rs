@@ -8,7 +8,9 @@ mod path;
 use std::{borrow::Cow, sync::Arc, time::UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
-use donjon_core::{ChatCompletion, Chunk, Dialect, Head, LlmError, LlmRequest, WallClock};
+use donjon_core::{
+    ChatCompletion, Chunk, Dialect, Head, LlmError, LlmRequest, Operation, WallClock,
+};
 use donjon_providers::{anthropic, anthropic::EventWriter, openai as codec};
 
 pub(crate) use complaint::Complaint;
@@ -16,13 +18,14 @@ pub(crate) use complaint::Complaint;
 use crate::route::Api;
 
 impl Api {
-    /// Reads the body of a request for a completion.
+    /// Reads the body of a request for `operation`.
     ///
     /// # Errors
     ///
     /// What is wrong with it, and with which field.
-    pub(crate) fn read(self, json: Bytes) -> Result<LlmRequest, LlmError> {
+    pub(crate) fn read(self, operation: Operation, json: Bytes) -> Result<LlmRequest, LlmError> {
         match self {
+            _ if operation == Operation::Embed => openai::read_embed(&json),
             Self::OpenAi => openai::read(json),
             Self::Anthropic => anthropic::request_from_json(json),
         }

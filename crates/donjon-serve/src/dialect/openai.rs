@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use donjon_core::{Chat, Chunk, Dialect, LlmError, LlmRequest, Usage};
-use donjon_providers::openai::without_usage;
+use donjon_core::{Chat, Chunk, Dialect, Embed, EmbedInput, LlmError, LlmRequest, Prompt, Usage};
+use donjon_providers::openai::{embed_request_from_json, without_usage};
 
 use super::Context;
 use crate::sse;
@@ -14,6 +14,24 @@ pub(super) fn read(json: Bytes) -> Result<LlmRequest, LlmError> {
     // The path of an error costs time on every request, so it is looked for only after one.
     LlmRequest::from_openai_chat(json.clone())
         .map_err(|error| super::path::locate::<Chat>(&json, error))
+}
+
+pub(super) fn read_embed(json: &[u8]) -> Result<LlmRequest, LlmError> {
+    let request =
+        embed_request_from_json(json).map_err(|e| super::path::locate::<Embed>(json, e))?;
+    // Some servers answer nothing with nothing, and others with an error of their own making.
+    let empty = match request.prompt() {
+        Prompt::Embed(embed) => match &embed.input {
+            EmbedInput::Texts(texts) => texts.is_empty(),
+            EmbedInput::Tokens(tokens) => tokens.is_empty(),
+            _ => false,
+        },
+        _ => false,
+    };
+    if empty {
+        return Err(LlmError::invalid_field("input", "is empty"));
+    }
+    Ok(request)
 }
 
 pub(super) const ID_PREFIX: &str = "chatcmpl-";

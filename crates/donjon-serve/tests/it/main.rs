@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a failure here is a failing test")]
 
 mod anthropic;
+mod crossing;
 mod early;
+mod embeddings;
 mod endpoints;
 mod errors;
 mod mounts;

@@ -31,6 +31,7 @@ async fn says_who_served_and_passes_the_answer_on() {
         let mut head = head();
         head.target = Some("spare".into());
         head.origin = Origin::Cache;
+        head.age = 7;
         Ok(LlmResponse::complete(head, answer))
     }));
     let answer = read(&serve, post(CHAT, HELLO)).await;
@@ -39,6 +40,7 @@ async fn says_who_served_and_passes_the_answer_on() {
     assert_eq!(answer.header("x-donjon-target"), Some("spare"));
     assert_eq!(answer.header("x-donjon-model"), Some("m-2024"));
     assert_eq!(answer.header("x-donjon-origin"), Some("cache"));
+    assert_eq!(answer.header("age"), Some("7"));
     assert_eq!(answer.header("x-donjon-attempts"), Some("2"));
     assert_eq!(answer.header("x-should-retry"), None);
     let answer = answer.json();
@@ -178,5 +180,46 @@ async fn a_user_may_have_a_name_that_json_escapes() {
     assert_eq!(
         identity_of(QUOTED, false).await,
         json!([null, "{\"id\":\"a b\"}"])
+    );
+}
+
+#[tokio::test]
+async fn cache_control_says_what_is_asked_of_a_cache() {
+    let asked = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = asked.clone();
+    let serve = Serve::new(llm(move |request| {
+        seen.lock().unwrap().push(*request.cache());
+        Ok(LlmResponse::complete(
+            head(),
+            ChatCompletion::text("m", "hi"),
+        ))
+    }));
+    for said in [
+        None,
+        Some("no-cache"),
+        Some("no-store, max-age=60"),
+        Some("max-age=soon"),
+    ] {
+        let mut request = post(CHAT, HELLO);
+        if let Some(said) = said {
+            let said = said.parse().unwrap();
+            request.headers_mut().insert("cache-control", said);
+        }
+        assert_eq!(read(&serve, request).await.header("age"), None);
+    }
+    let asked = asked.lock().unwrap();
+    let flags: Vec<_> = asked
+        .iter()
+        .map(|it| (it.no_cache, it.no_store, it.max_age))
+        .collect();
+    let minute = std::time::Duration::from_secs(60);
+    assert_eq!(
+        flags,
+        [
+            (false, false, None),
+            (true, false, None),
+            (false, true, Some(minute)),
+            (false, false, None),
+        ]
     );
 }

@@ -85,6 +85,28 @@ impl<'a> OpenAi<'a> {
     }
 }
 
+/// A vector for each input: how long it is in bytes (of its JSON, for tokens), and its place. The text of the
+/// script plays no part.
+pub(super) fn embeddings(answer: &Answer, request: &Request) -> Value {
+    let model = answer.model.as_deref().or(request.model());
+    let input = &request.json["input"];
+    let one = std::slice::from_ref(input);
+    let inputs = input.as_array().map_or(one, Vec::as_slice);
+    let data = inputs.iter().enumerate().map(|(at, input)| {
+        let bytes = input
+            .as_str()
+            .map_or_else(|| input.to_string().len(), str::len);
+        json!({"object": "embedding", "index": at, "embedding": [bytes, at]})
+    });
+    let data: Vec<Value> = data.collect();
+    let mut body = json!({"object": "list", "data": data, "model": model.unwrap_or("unnamed")});
+    if answer.usage_when != UsageWhen::Never {
+        let tokens = answer.counts().input;
+        body["usage"] = json!({"prompt_tokens": tokens, "total_tokens": tokens});
+    }
+    body
+}
+
 impl Speak for OpenAi<'_> {
     fn open(&mut self) -> Vec<Event> {
         let role = json!({"role": "assistant", "content": "", "refusal": null});

@@ -103,6 +103,7 @@ pub(super) fn stream(answer: &Answer, framing: &Framing, request: &Request) -> V
 /// Works out a unary answer.
 pub(super) fn unary(answer: &Answer, request: &Request) -> Unary {
     let (body, tokens) = match request.dialect {
+        _ if request.embeds() => (super::openai::embeddings(answer, request), 0),
         Dialect::OpenAi => (
             OpenAi::new(answer, request).whole(),
             answer.deltas(answer.choices).len(),

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Dialect {
-    /// `POST …/chat/completions`: OpenAI, Azure OpenAI, OpenRouter, Ollama and everything compatible.
+    /// `POST …/chat/completions` and `POST …/embeddings`: OpenAI, Azure OpenAI, OpenRouter, Ollama and everything compatible.
     OpenAi,
     /// `POST …/messages`: Anthropic.
     Anthropic,
@@ -62,6 +62,12 @@ impl Request {
     /// Whether a stream was asked for.
     pub fn streamed(&self) -> bool {
         self.json["stream"] == true
+    }
+
+    /// Whether embeddings were asked for (`POST …/embeddings`).
+    pub fn embeds(&self) -> bool {
+        let path = self.path.split('?').next();
+        path.is_some_and(|path| path.ends_with("/embeddings"))
     }
 
     /// Whether usage was asked for in the stream (`stream_options.include_usage`).

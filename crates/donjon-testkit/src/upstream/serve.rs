@@ -78,6 +78,7 @@ fn exchange(
         }
         let dialect = match head.method {
             Method::POST if path.ends_with("/chat/completions") => Dialect::OpenAi,
+            Method::POST if path.ends_with("/embeddings") => Dialect::OpenAi,
             Method::POST if path.ends_with("/messages") => Dialect::Anthropic,
             _ => {
                 let unknown = Failure::unknown_url(head.method.as_str(), path);
@@ -174,6 +175,8 @@ fn fault(request: &Request) -> Option<Failure> {
         Dialect::OpenAi if request.model().is_none() => {
             Some(Failure::invalid("you must provide a model parameter", None))
         }
+        Dialect::OpenAi if request.embeds() => missing("input")
+            .then(|| Failure::invalid("Missing required parameter: 'input'.", Some("input"))),
         Dialect::OpenAi if missing("messages") => Some(Failure::invalid(
             "Missing required parameter: 'messages'.",
             Some("messages"),
