@@ -1,35 +1,46 @@
-//! Building a failover, and what can be wrong with it.
+//! Building a failover.
 
-use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use donjon_core::{Classify, Disposition, Name};
 
 use crate::{
+    error::ConfigError,
+    health::HealthPolicy,
     layer::FailoverLayer,
+    probe::{Probes, Probing},
     route::Route,
     service::Failover,
-    state::{Shared, TargetState, group_table},
-    target::Target,
+    state::{Config, Roster, Shared, TargetState, group_table},
+    target::{Target, WhenOut},
 };
 
 /// The longest wait that is begun while an untried target remains, unless it is set: two seconds.
 pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Over how long a latency fades to a third, unless it is set: ten seconds.
+pub const DEFAULT_DECAY: Duration = Duration::from_secs(10);
+
 /// Builds a [`Failover`], or a [`FailoverLayer`].
 pub struct FailoverBuilder<S> {
     targets: Vec<Target<S>>,
-    patience: Duration,
-    classify: Box<dyn Classify>,
-    route: Option<Box<dyn Route>>,
+    config: Config,
+    probes: Probes,
 }
 
 impl<S> FailoverBuilder<S> {
     pub(crate) fn new() -> Self {
         Self {
             targets: Vec::new(),
-            patience: DEFAULT_PATIENCE,
-            classify: Box::new(group_table as fn(&_) -> Disposition),
-            route: None,
+            config: Config {
+                patience: DEFAULT_PATIENCE,
+                classify: Box::new(group_table as fn(&_) -> Disposition),
+                route: None,
+                health: None,
+                when_out: WhenOut::default(),
+                decay: DEFAULT_DECAY,
+            },
+            probes: Probes::default(),
         }
     }
 
@@ -51,7 +62,7 @@ impl<S> FailoverBuilder<S> {
     /// that do not say it themselves; default [`DEFAULT_PATIENCE`]. Zero: never wait.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+        self.config.patience = patience;
         self
     }
 
@@ -60,15 +71,42 @@ impl<S> FailoverBuilder<S> {
     /// itself and has no target left fails over, too.
     #[must_use]
     pub fn classify(mut self, classify: impl Classify + 'static) -> Self {
-        self.classify = Box::new(classify);
+        self.config.classify = Box::new(classify);
         self
     }
 
-    /// Decides in which order targets are asked; default as they were
-    /// configured.
+    /// Decides which target is asked next; default [`Ordered`](crate::Ordered).
     #[must_use]
     pub fn route(mut self, route: impl Route + 'static) -> Self {
-        self.route = Some(Box::new(route));
+        self.config.route = Some(Box::new(route));
+        self
+    }
+
+    /// Takes targets out whose calls go badly; default: none is ever taken out.
+    #[must_use]
+    pub fn health(mut self, health: impl Into<Option<HealthPolicy>>) -> Self {
+        self.config.health = health.into();
+        self
+    }
+
+    /// How targets with a [probe](Target::probe) are looked at; default [`Probes::default`].
+    #[must_use]
+    pub const fn probes(mut self, probes: Probes) -> Self {
+        self.probes = probes;
+        self
+    }
+
+    /// What is done when no target is left but such as are out; default [`WhenOut::LeastBad`].
+    #[must_use]
+    pub const fn when_out(mut self, when_out: WhenOut) -> Self {
+        self.config.when_out = when_out;
+        self
+    }
+
+    /// Over how long a latency fades to a third; default [`DEFAULT_DECAY`].
+    #[must_use]
+    pub const fn latency_decay(mut self, decay: Duration) -> Self {
+        self.config.decay = decay;
         self
     }
 
@@ -81,8 +119,8 @@ impl<S> FailoverBuilder<S> {
         if self.targets.is_empty() {
             return Err(ConfigError::NoTargets);
         }
-        let (shared, services) = self.into_parts(None)?;
-        Ok(Failover::new(shared, services.into()))
+        let (shared, services, probing) = self.into_parts(None)?;
+        Ok(Failover::new(shared, services.into(), probing, false))
     }
 
     /// Builds a layer: the service that it is put around is the first target, named `first`, and is
@@ -95,99 +133,54 @@ impl<S> FailoverBuilder<S> {
         if self.targets.is_empty() {
             return Err(ConfigError::NoTargets);
         }
-        let first = TargetState::of(&Target::new(first, ()));
-        let (shared, fallbacks) = self.into_parts(Some(first))?;
-        Ok(FailoverLayer::from_parts(shared, fallbacks.into()))
+        let (shared, fallbacks, probing) = self.into_parts(Some(Target::new(first, ())))?;
+        Ok(FailoverLayer::from_parts(shared, fallbacks.into(), probing))
     }
 
-    fn into_parts(self, first: Option<TargetState>) -> Result<(Arc<Shared>, Vec<S>), ConfigError> {
-        let states: Vec<_> = first
-            .into_iter()
-            .chain(self.targets.iter().map(TargetState::of))
-            .collect();
-        check(&states)?;
+    fn into_parts(self, first: Option<Target<()>>) -> Result<Parts<S>, ConfigError> {
+        let mut states: Vec<Arc<TargetState>> = Vec::with_capacity(self.targets.len() + 1);
+        if let Some(first) = first {
+            first.check(0)?;
+            states.push(Arc::new(TargetState::of(&first)));
+        }
+        for target in &self.targets {
+            let place = states.len();
+            target.check(place)?;
+            if states.iter().any(|known| known.name == target.name) {
+                let name = target.name;
+                return Err(ConfigError::DuplicateName { place, name });
+            }
+            states.push(Arc::new(TargetState::of(target)));
+        }
+        if let Some(health) = &self.config.health {
+            health.check()?;
+        }
+        self.probes.check()?;
+        if self.config.decay.is_zero() {
+            return Err(ConfigError::Impossible {
+                field: "latency_decay".into(),
+                why: "must be some time",
+            });
+        }
         let services = self.targets.into_iter().map(|target| target.service);
-        let shared = Shared::new(states, self.patience, self.classify, self.route);
-        Ok((Arc::new(shared), services.collect()))
+        let roster = Arc::new(Roster::new(states));
+        let shared = Arc::new(Shared::new(self.config, roster));
+        let probing = Arc::new(Probing::new(self.probes));
+        probing.start(&shared);
+        Ok((shared, services.collect(), probing))
     }
 }
 
-fn check(targets: &[TargetState]) -> Result<(), ConfigError> {
-    for (place, target) in targets.iter().enumerate() {
-        if target.name.trim().is_empty() {
-            return Err(ConfigError::EmptyName { place });
-        }
-        if target.models.owned().any(|model| model.trim().is_empty()) {
-            return Err(ConfigError::EmptyModel { place });
-        }
-        if targets[..place].iter().any(|t| t.name == target.name) {
-            let name = target.name;
-            return Err(ConfigError::DuplicateName { place, name });
-        }
-    }
-    Ok(())
-}
+type Parts<S> = (Arc<Shared>, Vec<S>, Arc<Probing>);
 
 impl<S> fmt::Debug for FailoverBuilder<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FailoverBuilder")
             .field("targets", &self.targets)
-            .field("patience", &self.patience)
+            .field("patience", &self.config.patience)
             .finish_non_exhaustive()
     }
 }
-
-/// What is wrong with the configuration of a failover. Places count from 0, in the order of asking;
-/// of a [`FailoverLayer`] the service that it is put around has place 0.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// There is no target.
-    NoTargets,
-    /// A name is empty.
-    EmptyName {
-        /// The target's place.
-        place: usize,
-    },
-    /// A name was given to a target before.
-    DuplicateName {
-        /// The later target's place.
-        place: usize,
-        /// The name.
-        name: Name,
-    },
-    /// A target is to be asked for a model without a name.
-    EmptyModel {
-        /// The target's place.
-        place: usize,
-    },
-}
-
-impl ConfigError {
-    /// The field that is wrong, such as `targets[1].name`.
-    pub fn field(&self) -> Cow<'static, str> {
-        match self {
-            Self::NoTargets => "targets".into(),
-            Self::EmptyName { place } | Self::DuplicateName { place, .. } => {
-                format!("targets[{place}].name").into()
-            }
-            Self::EmptyModel { place } => format!("targets[{place}].model").into(),
-        }
-    }
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}`: ", self.field())?;
-        match self {
-            Self::NoTargets => f.write_str("at least one target is needed"),
-            Self::EmptyName { .. } | Self::EmptyModel { .. } => f.write_str("is empty"),
-            Self::DuplicateName { name, .. } => write!(f, "another target is named `{name}`"),
-        }
-    }
-}
-
-impl Error for ConfigError {}
 
 #[cfg(test)]
 mod tests {
@@ -215,6 +208,23 @@ mod tests {
         let model = Failover::builder().target(Target::new("a", ()).with_model(""));
         let model = model.build().expect_err("an empty model");
         assert_eq!(text(model), "`targets[0].model`: is empty");
+        let weight = Failover::builder().target(Target::new("a", ()).weight(0));
+        let weight = weight.build().expect_err("no weight");
+        assert_eq!(text(weight), "`targets[0].weight`: must be at least 1");
+        let health = HealthPolicy::new().failure_rate(f64::NAN);
+        let health = Failover::builder()
+            .target(Target::new("a", ()))
+            .health(health);
+        let health = health.build().expect_err("no rate");
+        assert_eq!(health.field(), "health.failure_rate");
+        let probes = Probes::every(Duration::ZERO);
+        let probes = Failover::builder()
+            .target(Target::new("a", ()))
+            .probes(probes);
+        assert_eq!(
+            probes.build().expect_err("no time").field(),
+            "probes.interval"
+        );
     }
 
     #[test]

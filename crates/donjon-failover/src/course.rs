@@ -9,27 +9,39 @@ use std::{
 };
 
 use donjon_core::{
-    Attempt, AttemptCause, AttemptRef, Billed, Call, ErrorKind, FailedAttempt, Head, Ledger,
-    LlmError, LlmRequest, TimeoutClock,
+    AttemptCause, AttemptRef, Billed, Call, ErrorKind, FailedAttempt, Head, LlmError, LlmRequest,
+    TimeoutClock,
 };
 use tokio::time::Instant;
 
 use crate::{
+    capability::Needs,
     handle::FailoverEvent,
-    route::{Order, Targets},
-    state::{Figures, Shared, TargetState},
+    met::meets_again,
+    route::Candidates,
+    scan::{Scan, Which},
+    state::{Look, Roster, Shared, TargetState, Why},
+    verdict::Hold,
 };
 
 /// Why there is no answer, in most cases.
 const NOBODY: &str = "no target could serve";
 
+/// What a call goes by: what all share, and the targets as they were when it was made.
+pub(crate) struct Field {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) roster: Arc<Roster>,
+}
+
 /// The way of one call through its targets.
 pub(crate) struct Course {
-    order: Order,
-    /// How many of them had their turn.
-    turn: usize,
     /// The target that is being asked.
     place: usize,
+    /// What is held of it, until that is let go of.
+    hold: Option<Hold>,
+    streamed: bool,
+    /// What the request needs, once that was asked.
+    needs: Option<Needs>,
     kept: Kept,
     /// Filled only where a target did not serve.
     passed: Vec<Passed>,
@@ -48,11 +60,20 @@ enum Kept {
     Call(Call, Arc<str>),
 }
 
+impl Kept {
+    #[inline]
+    const fn request(&self) -> Option<&LlmRequest> {
+        match self {
+            Self::Request(request) => Some(request),
+            Self::Call(..) => None,
+        }
+    }
+}
+
 /// A target that had its turn and did not serve.
 struct Passed {
     place: usize,
-    /// `None`: it was disabled.
-    error: Option<LlmError>,
+    error: LlmError,
 }
 
 /// What comes next: the target at [`Course::place`] is asked, or the call is answered with an error.
@@ -61,11 +82,12 @@ pub(crate) type Step = Result<(), LlmError>;
 impl Course {
     /// The way of `request`, which has not set out yet.
     #[inline]
-    pub(crate) fn new(shared: &Shared, request: LlmRequest) -> Self {
+    pub(crate) const fn new(request: LlmRequest) -> Self {
         Self {
-            order: Order::in_turn(shared.targets.len()),
-            turn: 0,
             place: 0,
+            hold: None,
+            streamed: false,
+            needs: None,
             kept: Kept::Request(request),
             passed: Vec::new(),
             left: 0,
@@ -75,30 +97,121 @@ impl Course {
 
     /// Sets out, and says whom to ask first.
     #[inline]
-    pub(crate) fn begin(&mut self, shared: &Shared) -> Step {
-        let mut enabled = 0;
+    pub(crate) fn begin(&mut self, field: &Field) -> Step {
+        let shared = &*field.shared;
         if let Kept::Request(request) = &mut self.kept {
-            if let Some(route) = &shared.route {
-                self.order = route.order(Targets::new(shared), request);
-            }
-            enabled = count_enabled(shared, &self.order, 0);
-            request.call.patience.get_or_insert(shared.patience);
+            request.call.patience.get_or_insert(shared.config.patience);
             request.call.begin();
-            if let Some(ledger) = request.call.ledger() {
-                self.untried_outside = ledger.untried();
-                if !meets_again(shared, &request.call) {
-                    let more = enabled.saturating_sub(1);
-                    ledger.set_targets(ledger.targets().saturating_add(more));
+            self.streamed = request.is_stream();
+        }
+        let chosen = self.choose(field);
+        let askable = chosen.unwrap_or(0);
+        if let Some(ledger) = self.call().ledger() {
+            let untried = ledger.untried();
+            if !meets_again(&field.roster, self.call()) {
+                let more = askable.saturating_sub(1);
+                ledger.set_targets(ledger.targets().saturating_add(more));
+            }
+            self.untried_outside = untried;
+        }
+        match chosen {
+            Some(askable) => self.ask(field, AttemptCause::First, askable - 1),
+            None => Err(self.exhausted(field)),
+        }
+    }
+
+    /// Chooses the target to ask next and takes its place there; how many can be asked, it included.
+    #[inline]
+    fn choose(&mut self, field: &Field) -> Option<u32> {
+        let roster = &*field.roster;
+        if self.passed.is_empty() && roster.is_plain() {
+            return self.choose_of_all(field);
+        }
+        self.choose_of_some(field)
+    }
+
+    #[inline]
+    fn choose_of_all(&mut self, field: &Field) -> Option<u32> {
+        let (shared, roster) = (&*field.shared, &*field.roster);
+        let place = match &shared.config.route {
+            None => 0,
+            Some(route) => {
+                let request = self.kept.request()?;
+                let began = request.call.ledger().map(|ledger| ledger.began_at());
+                let now = match began {
+                    Some(began) if shared.measures => shared.nanos_at(began),
+                    _ => 0,
+                };
+                let candidates = Candidates::new(roster, Which::All, now, shared.config.decay);
+                route.choose(candidates, request)?.place
+            }
+        };
+        if !self.enter(field, place, false) {
+            return self.choose_of_some(field);
+        }
+        u32::try_from(roster.targets.len()).ok()
+    }
+
+    #[cold]
+    fn choose_of_some(&mut self, field: &Field) -> Option<u32> {
+        let (shared, roster) = (&*field.shared, &*field.roster);
+        let needs = match self.needs {
+            Some(needs) => needs,
+            None => Needs::of(self.kept.request()?),
+        };
+        self.needs = Some(needs);
+        loop {
+            let (now, ramp) = (shared.now(), shared.ramp());
+            let tried = |place: usize| self.passed.iter().any(|passed| passed.place == place);
+            let first = self.passed.is_empty();
+            let when_out = shared.config.when_out;
+            let scan = Scan::of(roster, tried, needs, now, ramp, when_out, first);
+            if scan.settles {
+                shared.settle(now);
+            }
+            let request = self.kept.request()?;
+            let place = match (scan.candidates(), &shared.config.route) {
+                (None, _) => scan.least_bad()?,
+                (Some(places), None) => places.nth(0)?,
+                (Some(places), Some(route)) => {
+                    let which = Which::Some(places);
+                    let candidates = Candidates::new(roster, which, now, shared.config.decay);
+                    route.choose(candidates, request)?.place
                 }
+            };
+            // Whoever looks whether a target works is alone; where there is nobody else, all may.
+            let trial = matches!(
+                roster.targets[place].look(needs, now, std::time::Duration::ZERO),
+                Look::Ready { trial: true }
+            );
+            if self.enter(field, place, trial) {
+                return Some(scan.askable);
             }
         }
-        match self.next_target(shared) {
-            Some(place) => {
-                let left = enabled.saturating_sub(1);
-                self.ask(shared, place, AttemptCause::First, left)
-            }
-            None => Err(self.exhausted(shared, "no target is enabled")),
+    }
+
+    /// Takes a place at a target; not if it was full, or another call took the trial.
+    #[inline]
+    fn enter(&mut self, field: &Field, place: usize, trial: bool) -> bool {
+        let target = &*field.roster.targets[place];
+        let spell = target.gate.spell();
+        if trial && !target.gate.try_trial(spell) {
+            return false;
         }
+        let counted = field.shared.counts_load_of(target);
+        if counted && !target.enter() {
+            if trial {
+                target.gate.end_trial(spell);
+            }
+            return false;
+        }
+        self.place = place;
+        self.hold = Some(Hold {
+            spell,
+            trial,
+            counted,
+        });
+        true
     }
 
     /// The target that is being asked.
@@ -106,10 +219,28 @@ impl Course {
         self.place
     }
 
-    /// The figures of the target that is being asked.
+    /// The target that is being asked.
     #[inline]
-    pub(crate) fn figures<'a>(&self, shared: &'a Shared) -> &'a Figures {
-        &shared.targets[self.place].figures
+    pub(crate) fn target<'a>(&self, field: &'a Field) -> &'a Arc<TargetState> {
+        &field.roster.targets[self.place]
+    }
+
+    /// Whether the answer is to come chunk by chunk.
+    pub(crate) const fn is_streamed(&self) -> bool {
+        self.streamed
+    }
+
+    /// Lets go of what is held of the target, if anything is.
+    #[inline]
+    pub(crate) fn release(&mut self, field: &Field) -> Hold {
+        let hold = self.hold.take().unwrap_or_default();
+        field.shared.release(self.target(field), hold);
+        hold
+    }
+
+    /// What is held of the target, for whoever hears the end of its stream and lets go of it then.
+    pub(crate) fn take_hold(&mut self) -> Hold {
+        self.hold.take().unwrap_or_default()
     }
 
     /// The call, for whoever watches it.
@@ -123,10 +254,10 @@ impl Course {
 
     /// Takes the head of the answer of the target that was asked.
     #[inline]
-    pub(crate) fn answer(&self, shared: &Shared, head: &mut Head) {
+    pub(crate) fn answer(&self, field: &Field, head: &mut Head) {
         // A failover further in knows better who it was.
         if head.target.is_none() {
-            head.target = Some(shared.targets[self.place].name);
+            head.target = Some(self.target(field).name);
         }
         if head.model.is_empty() {
             head.model = self.asked_model();
@@ -144,66 +275,54 @@ impl Course {
     }
 
     /// Takes the error of the target that was asked, and says what comes next.
-    pub(crate) fn fail(&mut self, shared: &Shared, error: LlmError) -> Step {
+    pub(crate) fn fail(&mut self, field: &Field, error: LlmError) -> Step {
+        let shared = &*field.shared;
         if let Some(attempt) = self.call().attempt() {
             close(attempt, &error);
         }
-        let failover = shared.classify.classify(&error).failover;
-        let from = &shared.targets[self.place];
+        let failover = shared.config.classify.classify(&error).failover;
+        let from = self.target(field);
         if !failover {
-            return Err(self.end(final_error(error, from, &self.passed, shared)));
+            return Err(self.end(self.final_error(error, from, field)));
         }
         let kind = error.kind();
         self.passed.push(Passed {
             place: self.place,
-            error: Some(error),
+            error,
         });
-        let Some(place) = self.next_target(shared) else {
-            return Err(self.exhausted(shared, NOBODY));
-        };
         let call = self.call();
-        if call.ledger().is_some_and(|ledger| !ledger.may_fail_over()) {
-            return Err(self.exhausted(shared, "no attempt is left for another target"));
+        let capped = call.ledger().is_some_and(|ledger| !ledger.may_fail_over());
+        if capped && self.left > 0 {
+            return Err(self.all_failed(field, "no attempt is left for another target"));
         }
-        if call.deadline().is_some_and(|at| at <= Instant::now()) {
-            let error = Call::deadline_error().with_attempts(reasons(&self.passed, shared));
+        if self.left > 0 && call.deadline().is_some_and(|at| at <= Instant::now()) {
+            let error = Call::deadline_error().with_attempts(self.reasons(field));
             return Err(self.end(error));
         }
-        let left = count_enabled(shared, &self.order, self.turn);
-        self.ask(shared, place, AttemptCause::Failover, left)?;
+        let Some(askable) = self.choose(field) else {
+            return Err(self.exhausted(field));
+        };
+        self.ask(field, AttemptCause::Failover, askable - 1)?;
+        let to = self.target(field).name;
         shared.failovers.fetch_add(1, Relaxed);
         shared.events.tell(|| FailoverEvent::FailedOver {
             from: from.name,
-            to: shared.targets[place].name,
+            to,
             kind,
         });
         Ok(())
     }
 
-    /// Passes over the targets that are disabled, and gives the next one its turn.
+    /// Opens an attempt for the target that was chosen, after which `left` others can be asked.
     #[inline]
-    fn next_target(&mut self, shared: &Shared) -> Option<usize> {
-        while let Some(place) = self.order.get(self.turn) {
-            self.turn += 1;
-            match shared.targets.get(place) {
-                Some(target) if target.is_enabled() => return Some(place),
-                Some(_) => self.passed.push(Passed { place, error: None }),
-                // A route that names what there is not.
-                None => {}
-            }
-        }
-        None
-    }
-
-    /// Opens an attempt for the target at `place`, after which `left` others can be asked.
-    #[inline]
-    fn ask(&mut self, shared: &Shared, place: usize, cause: AttemptCause, left: u32) -> Step {
+    fn ask(&mut self, field: &Field, cause: AttemptCause, left: u32) -> Step {
+        let target = self.target(field);
         let Kept::Request(request) = &mut self.kept else {
-            // It was enabled after the request had gone to what was the last target.
-            return Err(self.exhausted(shared, NOBODY));
+            // It came back after the request had gone to what was the last target.
+            self.release(field);
+            return Err(self.exhausted(field));
         };
-        (self.place, self.left) = (place, left);
-        let target = &shared.targets[place];
+        self.left = left;
         let attempt = request.call.open_attempt(cause);
         attempt.set_target(target.name);
         attempt.ledger().set_untried(self.untried_outside + left);
@@ -212,12 +331,11 @@ impl Course {
 
     /// The request for the target that is asked. The last one gets the request itself.
     #[inline]
-    pub(crate) fn request(&mut self, shared: &Shared) -> Option<LlmRequest> {
+    pub(crate) fn request(&mut self, field: &Field) -> Option<LlmRequest> {
         let Kept::Request(request) = &self.kept else {
             return None;
         };
-        let target = &shared.targets[self.place];
-        let own = target.models.get(request.model()).cloned();
+        let own = self.target(field).models.get(request.model()).cloned();
         let mut asked = if self.left > 0 {
             request.clone()
         } else {
@@ -236,27 +354,71 @@ impl Course {
         Some(asked)
     }
 
+    /// No target is left.
+    #[cold]
+    fn exhausted(&self, field: &Field) -> LlmError {
+        if !self.passed.is_empty() {
+            return self.all_failed(field, NOBODY);
+        }
+        let off = field.roster.targets.iter().all(|t| !t.is_enabled());
+        let why = if off {
+            "no target is enabled"
+        } else {
+            "no target can be asked"
+        };
+        self.all_failed(field, why)
+    }
+
     /// No target could serve.
-    fn exhausted(&self, shared: &Shared, why: &'static str) -> LlmError {
-        let mut errors = self.passed.iter().filter_map(|p| p.error.as_ref());
-        let asked = errors.clone().count();
+    fn all_failed(&self, field: &Field, why: &'static str) -> LlmError {
+        let shared = &*field.shared;
+        let asked = self.passed.len();
         shared.exhausted.fetch_add(1, Relaxed);
         shared.events.tell(|| FailoverEvent::AllFailed { asked });
-        if let ([only], 1) = (&*self.passed, shared.targets.len())
-            && let Some(error) = only.error.clone()
-        {
-            return self.end(with_target(error, &shared.targets[only.place]));
+        if let ([only], 1) = (&*self.passed, field.roster.targets.len()) {
+            let target = &field.roster.targets[only.place];
+            return self.end(with_target(only.error.clone(), target));
         }
-        let mut all = LlmError::new(ErrorKind::AllTargetsFailed, why)
-            .with_attempts(reasons(&self.passed, shared));
+        let reasons = self.reasons(field);
+        let mut all = LlmError::new(ErrorKind::AllTargetsFailed, why);
         // The earliest moment at which one of them could work.
-        if let Some(after) = errors.clone().filter_map(|e| e.retry_after()).min() {
+        let waits = reasons.iter().filter_map(|r| r.error.retry_after());
+        if let Some(after) = waits.min() {
             all = all.with_retry_after(after);
         }
-        if let Some(last) = errors.next_back() {
-            all = all.with_source(last.clone());
+        if let Some(last) = self.passed.last() {
+            all = all.with_source(last.error.clone());
         }
-        self.end(all)
+        self.end(all.with_attempts(reasons))
+    }
+
+    /// The error that a call ends with although targets remain.
+    fn final_error(&self, error: LlmError, from: &TargetState, field: &Field) -> LlmError {
+        let error = with_target(error, from);
+        let late = error.kind() == ErrorKind::Timeout(TimeoutClock::Total);
+        if late && error.attempts().is_empty() && !self.passed.is_empty() {
+            return error.with_attempts(self.reasons(field));
+        }
+        error
+    }
+
+    /// Why each target did not serve: those that were asked in the order of asking, then those that were
+    /// passed over.
+    fn reasons(&self, field: &Field) -> Vec<FailedAttempt> {
+        let targets = &field.roster.targets;
+        let asked = self
+            .passed
+            .iter()
+            .map(|p| FailedAttempt::new(targets[p.place].name, p.error.clone()));
+        let (now, needs) = (field.shared.now(), self.needs.unwrap_or_default());
+        let rest = targets.iter().enumerate().filter_map(|(place, target)| {
+            let tried = self.passed.iter().any(|passed| passed.place == place);
+            // How it returns does not matter here.
+            let look = target.look(needs, now, std::time::Duration::ZERO);
+            let error = if tried { None } else { reason(look, now) };
+            Some(FailedAttempt::new(target.name, error?))
+        });
+        asked.chain(rest).collect()
     }
 
     fn end(&self, error: LlmError) -> LlmError {
@@ -267,58 +429,31 @@ impl Course {
     }
 }
 
-/// Whether the call was here before, and its targets were added to those that the ledger knows: under
-/// the attempt that it comes with, or one that this repeats, our targets were asked. (A failover that
-/// is a target of another adds its own, one of them being the target that it is.)
-#[inline]
-fn meets_again(shared: &Shared, call: &Call) -> bool {
-    // Whoever opened the only attempt so far is not us.
-    let mine = u32::from(call.attempt().is_some());
-    match call.ledger() {
-        Some(ledger) if ledger.opened() > mine => was_met(shared, ledger, call.attempt()),
-        _ => false,
-    }
-}
-
-#[cold]
-fn was_met(shared: &Shared, ledger: &Ledger, attempt: Option<&AttemptRef>) -> bool {
-    let all: Vec<_> = ledger.attempts().collect();
-    let at = |index: u32| all.get(index as usize);
-    // Whoever begins a call anew, without an attempt that is repeated, opens another first one.
-    let begins = |index: Option<u32>| {
-        let first = |seen: &Attempt| seen.cause == AttemptCause::First && seen.parent.is_none();
-        index.is_none_or(|index| at(index).is_some_and(first))
-    };
-    let ours = |name| shared.targets.iter().any(|target| target.name == name);
-    let mut under = attempt.map(AttemptRef::index);
-    loop {
-        let asked = |seen: &Attempt| {
-            seen.cause != AttemptCause::Retry
-                && seen.target.is_some_and(ours)
-                // Ours stand under an attempt if the call came with one.
-                && seen.parent.is_some() == under.is_some()
-                && (seen.parent == under || begins(under) && begins(seen.parent))
-        };
-        if all.iter().any(asked) {
-            return true;
+/// Why a target that looks like this was not asked; `None` if it could have been.
+fn reason(look: Look, now: u64) -> Option<LlmError> {
+    let unsent = |why| LlmError::new(ErrorKind::Unsent, why);
+    Some(match look {
+        Look::Ready { .. } | Look::Held => return None,
+        Look::Out { until } => {
+            let after = std::time::Duration::from_nanos(until.saturating_sub(now));
+            unsent("the target is out").with_retry_after(after)
         }
-        match under.and_then(at) {
-            Some(seen) if seen.cause == AttemptCause::Retry => under = seen.parent,
-            _ => return false,
-        }
-    }
-}
-
-/// How many targets from number `turn` of `order` on are enabled.
-#[inline]
-fn count_enabled(shared: &Shared, order: &Order, mut turn: usize) -> u32 {
-    let mut count = 0;
-    while let Some(place) = order.get(turn) {
-        let target = shared.targets.get(place);
-        count += u32::from(target.is_some_and(TargetState::is_enabled));
-        turn += 1;
-    }
-    count
+        Look::Not(Why::Disabled) => unsent("the target is disabled"),
+        Look::Not(Why::Draining) => unsent("the target is draining"),
+        Look::Not(Why::Removed) => unsent("the target was removed"),
+        Look::Not(Why::Full) => LlmError::new(
+            ErrorKind::QueueFull,
+            "the target has as many calls as it may have",
+        ),
+        Look::Not(Why::Lacks(capability)) => LlmError::new(
+            ErrorKind::Unsupported,
+            format!("the target has no {capability}"),
+        ),
+        Look::Not(Why::TooLong) => LlmError::new(
+            ErrorKind::ContextLength,
+            "the prompt is longer than the target's context window",
+        ),
+    })
 }
 
 /// Records what the attempt that was opened for a target failed with. A driver further in may have
@@ -335,35 +470,9 @@ fn close(attempt: &AttemptRef, error: &LlmError) {
     attempt.stamp_ended();
 }
 
-/// The error that a call ends with although targets remain.
-fn final_error(
-    error: LlmError,
-    from: &TargetState,
-    passed: &[Passed],
-    shared: &Shared,
-) -> LlmError {
-    let error = with_target(error, from);
-    let late = error.kind() == ErrorKind::Timeout(TimeoutClock::Total);
-    if late && error.attempts().is_empty() && passed.iter().any(|p| p.error.is_some()) {
-        return error.with_attempts(reasons(passed, shared));
-    }
-    error
-}
-
 fn with_target(error: LlmError, target: &TargetState) -> LlmError {
     if error.target().is_some() {
         return error;
     }
     error.with_target(target.name)
-}
-
-fn reasons(passed: &[Passed], shared: &Shared) -> Vec<FailedAttempt> {
-    let reason = |passed: &Passed| {
-        let error = passed
-            .error
-            .clone()
-            .unwrap_or_else(|| LlmError::new(ErrorKind::Unsent, "the target is disabled"));
-        FailedAttempt::new(shared.targets[passed.place].name, error)
-    };
-    passed.iter().map(reason).collect()
 }

@@ -7,15 +7,15 @@ use std::{
     task::{self, Poll},
 };
 
-use donjon_core::{LlmError, LlmRequest, LlmResponse, shape::ReadyCall};
+use donjon_core::{Call, LlmError, LlmRequest, LlmResponse, shape::ReadyCall};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::{
     course::{Course, Step},
-    service::Inner,
-    state::Tally,
+    service::Set,
+    verdict::Tally,
 };
 
 pin_project! {
@@ -26,7 +26,7 @@ pin_project! {
     where
         S: Service<LlmRequest>,
     {
-        inner: Arc<Inner<S>>,
+        set: Arc<Set<S>>,
         course: Course,
         // Since when the target keeps it waiting.
         since: Option<Instant>,
@@ -40,13 +40,22 @@ pin_project! {
     {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
+            let field = &this.set.field;
             if matches!(*this.state, State::Readying { .. } | State::Called { .. }) {
+                // Those further in hear it, too.
+                inherit_drop(this.course.call());
                 // The target is let go of, and those further in hear the end, first.
                 this.state.set(State::Resting);
-                let figures = this.course.figures(&this.inner.shared);
-                let call = this.course.call();
-                call.tell_drop(*this.since, |outcome| figures.end(outcome));
+                let hold = this.course.release(field);
+                let target = this.course.target(field);
+                let streamed = this.course.is_streamed();
+                this.course.call().tell_drop(*this.since, |outcome| {
+                    target.figures.end(outcome);
+                    field.shared.dropped(target, hold, outcome, streamed);
+                });
             }
+            // Whatever panicked.
+            this.course.release(field);
         }
     }
 }
@@ -81,12 +90,12 @@ where
     S: Service<LlmRequest>,
 {
     #[inline]
-    pub(crate) fn new(inner: Arc<Inner<S>>, request: LlmRequest) -> Self {
+    pub(crate) fn new(set: Arc<Set<S>>, request: LlmRequest) -> Self {
         Self {
-            course: Course::new(&inner.shared, request),
+            course: Course::new(request),
             since: None,
             state: State::SettingOut,
-            inner,
+            set,
         }
     }
 }
@@ -100,22 +109,22 @@ where
     #[inline]
     fn ask(self: Pin<&mut Self>, cx: &mut task::Context<'_>) {
         let mut this = self.project();
-        let shared = &this.inner.shared;
-        let mut service = this.inner.services[this.course.place()].clone();
+        let field = &this.set.field;
+        let mut service = this.set.services[this.course.place()].clone();
         let ready = service.poll_ready(cx);
-        let Some(request) = this.course.request(shared) else {
+        let Some(request) = this.course.request(field) else {
             unreachable!("a target is chosen only while there is a request for it");
         };
         match ready {
             Poll::Ready(Ok(())) => {
                 let future = service.call(request);
                 // Once there is something whose end will be heard, whatever panics.
-                this.course.figures(shared).begin();
+                this.course.target(field).figures.begin();
                 this.state.set(State::Called { future });
             }
             Poll::Pending => {
                 let target = ReadyCall::new(service, request);
-                this.course.figures(shared).begin();
+                this.course.target(field).figures.begin();
                 this.state.set(State::Readying { target });
             }
             Poll::Ready(Err(error)) => {
@@ -123,7 +132,7 @@ where
                     attempt.set_unsent();
                 }
                 let error = Some(error.into());
-                this.course.figures(shared).begin();
+                this.course.target(field).figures.begin();
                 this.state.set(State::Unready { error });
             }
         }
@@ -135,24 +144,40 @@ where
     fn answered(self: Pin<&mut Self>, mut response: LlmResponse) -> LlmResponse {
         let mut this = self.project();
         this.state.set(State::Resting);
-        let shared = &this.inner.shared;
-        this.course.answer(shared, &mut response.head);
-        if !response.is_stream() {
-            this.course.figures(shared).succeed();
-            return response;
+        let field = &this.set.field;
+        this.course.answer(field, &mut response.head);
+        let target = this.course.target(field);
+        let streamed = response.is_stream();
+        if streamed {
+            let hold = this.course.take_hold();
+            let tally = Tally::new(field.shared.clone(), target.clone(), hold);
+            field
+                .shared
+                .committed(target, hold, this.course.call(), true);
+            if hold.trial {
+                target.gate.end_trial(hold.spell);
+            }
+            return this.course.call().observe(response, *this.since, tally);
         }
-        let tally = Tally::new(shared.clone(), this.course.place());
-        this.course.call().observe(response, *this.since, tally)
+        let hold = this.course.release(field);
+        target.figures.succeed();
+        field
+            .shared
+            .committed(target, hold, this.course.call(), false);
+        response
     }
 
     /// The target that was asked has failed, and another is chosen if one may be asked.
     fn failed(self: Pin<&mut Self>, error: LlmError) -> Step {
         let mut this = self.project();
         this.state.set(State::Resting);
-        let shared = &this.inner.shared;
-        this.course.figures(shared).fail(&error);
+        let field = &this.set.field;
+        let hold = this.course.release(field);
+        let target = this.course.target(field);
+        target.figures.fail(&error);
+        field.shared.failed(target, hold, &error);
         *this.since = None;
-        this.course.fail(shared, error)
+        this.course.fail(field, error)
     }
 }
 
@@ -173,7 +198,7 @@ where
                     Poll::Pending => return self.waits(),
                 },
                 StateProj::SettingOut => {
-                    let step = this.course.begin(&this.inner.shared);
+                    let step = this.course.begin(&this.set.field);
                     if let Err(error) = step {
                         this.state.set(State::Resting);
                         return Poll::Ready(Err(error));
@@ -194,6 +219,21 @@ where
             }
             self.as_mut().ask(cx);
         }
+    }
+}
+
+/// Why the attempt is dropped that a driver around this one opened, and ours follows from, is why ours is.
+#[cold]
+fn inherit_drop(call: &Call) {
+    let Some(attempt) = call.attempt() else {
+        return;
+    };
+    let all: Vec<_> = attempt.ledger().attempts().collect();
+    let parent = |index: u32| all.get(index as usize)?.parent;
+    let above = std::iter::successors(parent(attempt.index()), |index| parent(*index));
+    let mut said = above.filter_map(|index| all.get(index as usize)?.dropped);
+    if let Some(why) = said.next() {
+        attempt.set_dropped(why);
     }
 }
 

@@ -1,14 +1,21 @@
 //! The handle: figures, switches, events.
 
 use std::{
-    error::Error,
-    fmt,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::Ordering::{Relaxed, Release},
+    },
+    time::Duration,
 };
 
 use donjon_core::{ErrorKind, Figure, Listener, LlmError, Name, Snapshot};
 
-use crate::state::{Shared, TargetState};
+use crate::{
+    capability::Capability,
+    error::UnknownTarget,
+    report::{HealthReport, TargetStatus},
+    state::{DISABLED, DRAINING, Shared, TargetState, UNLIMITED, millis},
+};
 
 /// Reads and controls a [`Failover`](crate::Failover), all clones of it together.
 #[derive(Clone, Debug)]
@@ -23,12 +30,18 @@ impl FailoverHandle {
 
     /// The targets with their figures, as configured.
     pub fn targets(&self) -> Vec<TargetStats> {
-        self.shared.targets.iter().map(TargetStats::of).collect()
+        let roster = self.shared.roster.load();
+        roster
+            .targets
+            .iter()
+            .map(|t| TargetStats::of(&self.shared, t))
+            .collect()
     }
 
     /// The target named `name`.
     pub fn target(&self, name: &str) -> Option<TargetStats> {
-        self.state(name).map(TargetStats::of)
+        let target = self.state(name).ok()?;
+        Some(TargetStats::of(&self.shared, &target))
     }
 
     /// How often another target was asked after one failed.
@@ -64,23 +77,133 @@ impl FailoverHandle {
         self.shared.events.listen()
     }
 
+    /// How each target stands.
+    pub fn report(&self) -> HealthReport {
+        HealthReport::of(&self.shared)
+    }
+
+    /// Asks `name` no more until [`undrain`](Self::undrain), to take it away once its calls have ended:
+    /// see [`TargetStats::in_flight`].
+    ///
+    /// # Errors
+    ///
+    /// No target has this name.
+    pub fn drain(&self, name: &str) -> Result<(), UnknownTarget> {
+        self.turn(name, DRAINING, true, |target| FailoverEvent::Draining {
+            target,
+        })
+    }
+
+    /// Asks `name` again.
+    ///
+    /// # Errors
+    ///
+    /// No target has this name.
+    pub fn undrain(&self, name: &str) -> Result<(), UnknownTarget> {
+        self.turn(name, DRAINING, false, |target| FailoverEvent::TargetUp {
+            target,
+        })
+    }
+
+    /// Changes [`Target::priority`](crate::Target::priority).
+    ///
+    /// # Errors
+    ///
+    /// No target has this name.
+    pub fn set_priority(&self, name: &str, priority: u32) -> Result<(), UnknownTarget> {
+        self.change(name, |target| target.priority.store(priority, Release))
+    }
+
+    /// Changes [`Target::weight`](crate::Target::weight); zero is taken for one.
+    ///
+    /// # Errors
+    ///
+    /// No target has this name.
+    pub fn set_weight(&self, name: &str, weight: u32) -> Result<(), UnknownTarget> {
+        self.change(name, |target| target.weight.store(weight.max(1), Release))
+    }
+
+    /// Changes [`Target::max_in_flight`](crate::Target::max_in_flight); zero is taken for one. Calls that
+    /// a target without a limit has are not counted against a new one.
+    ///
+    /// # Errors
+    ///
+    /// No target has this name.
+    pub fn set_max_in_flight(
+        &self,
+        name: &str,
+        most: impl Into<Option<u32>>,
+    ) -> Result<(), UnknownTarget> {
+        let most = most.into().map_or(UNLIMITED, |most| most.max(1));
+        self.change(name, |target| target.cap.store(most, Release))
+    }
+
+    /// Says whether it can do this.
+    ///
+    /// # Errors
+    ///
+    /// No target has this name.
+    pub fn set_capability(
+        &self,
+        name: &str,
+        capability: Capability,
+        able: bool,
+    ) -> Result<(), UnknownTarget> {
+        self.change(name, |target| target.set_ability(capability, able))
+    }
+
+    /// Changes [`Target::context_window`](crate::Target::context_window).
+    ///
+    /// # Errors
+    ///
+    /// No target has this name.
+    pub fn set_context_window(
+        &self,
+        name: &str,
+        tokens: impl Into<Option<u64>>,
+    ) -> Result<(), UnknownTarget> {
+        let tokens = tokens.into();
+        self.change(name, |target| target.set_context_window(tokens))
+    }
+
     fn switch(&self, name: &str, enabled: bool) -> Result<(), UnknownTarget> {
-        let state = self.state(name).ok_or_else(|| UnknownTarget(name.into()))?;
-        if state.set_enabled(enabled) {
-            self.shared.events.tell(|| {
-                let target = state.name;
-                if enabled {
-                    FailoverEvent::TargetEnabled { target }
-                } else {
-                    FailoverEvent::TargetDisabled { target }
-                }
-            });
+        self.turn(name, DISABLED, !enabled, |target| {
+            if enabled {
+                FailoverEvent::TargetEnabled { target }
+            } else {
+                FailoverEvent::TargetDisabled { target }
+            }
+        })
+    }
+
+    fn turn(
+        &self,
+        name: &str,
+        switch: u32,
+        on: bool,
+        event: impl FnOnce(Name) -> FailoverEvent,
+    ) -> Result<(), UnknownTarget> {
+        let mut changed = None;
+        self.change(name, |target| {
+            changed = target.switch(switch, on).then_some(target.name);
+        })?;
+        if let Some(target) = changed {
+            self.shared.events.tell(|| event(target));
         }
         Ok(())
     }
 
-    fn state(&self, name: &str) -> Option<&TargetState> {
-        self.shared.targets.iter().find(|t| &*t.name == name)
+    fn change(&self, name: &str, change: impl FnOnce(&TargetState)) -> Result<(), UnknownTarget> {
+        let changes = self.shared.lock_changes();
+        change(&*self.state(name)?);
+        self.shared.survey(&changes);
+        Ok(())
+    }
+
+    fn state(&self, name: &str) -> Result<Arc<TargetState>, UnknownTarget> {
+        let roster = self.shared.roster.load();
+        let target = roster.find(name).cloned();
+        target.ok_or_else(|| UnknownTarget::new(name))
     }
 }
 
@@ -94,13 +217,27 @@ impl Snapshot for FailoverHandle {
             Figure::counter("failovers", self.failovers()),
             Figure::counter("exhausted", self.exhausted()),
         ];
-        for target in self.targets() {
+        let roster = self.shared.roster.load();
+        for target in roster
+            .targets
+            .iter()
+            .map(|t| TargetStats::of(&self.shared, t))
+        {
             let name = String::from(target.name.as_str());
             let mut push = |figure: Figure| figures.push(figure.label("target", name.clone()));
             push(Figure::gauge(
                 "enabled",
                 f64::from(u8::from(target.enabled)),
             ));
+            push(Figure::gauge(
+                "up",
+                f64::from(u8::from(target.status == TargetStatus::Up)),
+            ));
+            if let Some(latency) = target.first_token {
+                push(Figure::gauge("first_token_seconds", latency.as_secs_f64()));
+            }
+            push(Figure::counter("ejections", target.ejections));
+            push(Figure::counter("incapable", target.incapable));
             push(Figure::counter("calls", target.calls));
             push(Figure::counter("successes", target.successes));
             push(Figure::counter("cancelled", target.cancelled));
@@ -112,8 +249,12 @@ impl Snapshot for FailoverHandle {
     }
 
     fn health(&self) -> Result<(), String> {
-        if self.shared.targets.iter().any(TargetState::is_enabled) {
+        let roster = self.shared.roster.load();
+        let now = self.shared.now();
+        if roster.targets.iter().any(|t| t.is_available(now)) {
             Ok(())
+        } else if roster.targets.iter().any(|t| t.is_enabled()) {
+            Err("every target is out".into())
         } else {
             Err("no target is enabled".into())
         }
@@ -128,6 +269,14 @@ pub struct TargetStats {
     pub name: Name,
     /// Whether it is asked.
     pub enabled: bool,
+    /// How it stands.
+    pub status: TargetStatus,
+    /// How often it was taken out.
+    pub ejections: u64,
+    /// For how many calls it could not do what they need.
+    pub incapable: u64,
+    /// How long it takes to the first token, where that is measured; it fades.
+    pub first_token: Option<Duration>,
     /// How many calls it was given; retries further in are not counted.
     pub calls: u64,
     /// How many of them succeeded, streams to their last chunk.
@@ -141,11 +290,17 @@ pub struct TargetStats {
 }
 
 impl TargetStats {
-    fn of(state: &TargetState) -> Self {
+    fn of(shared: &Shared, state: &TargetState) -> Self {
         let figures = &state.figures;
+        let now = millis(shared.now());
+        let first_token = state.first_token.read(now, shared.config.decay);
         Self {
             name: state.name,
             enabled: state.is_enabled(),
+            status: TargetStatus::of(shared, state),
+            ejections: state.ejections.load(Relaxed),
+            incapable: state.incapable.load(Relaxed),
+            first_token: first_token.map(|ms| Duration::from_secs_f32(ms / 1e3)),
             successes: figures.successes(),
             cancelled: figures.cancelled(),
             failures: figures.failures_by_kind(),
@@ -173,6 +328,20 @@ impl TargetStats {
     }
 }
 
+/// Why a target was taken out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DownReason {
+    /// It failed once too often, the last time with this.
+    Failing(ErrorKind),
+    /// Too many of its calls failed.
+    FailureRate,
+    /// It was slow once too often.
+    Slow,
+    /// Its probes fail.
+    Probe,
+}
+
 /// What happens in a failover.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -191,6 +360,40 @@ pub enum FailoverEvent {
         /// How many were asked.
         asked: usize,
     },
+    /// A target is taken out.
+    TargetDown {
+        /// The target.
+        target: Name,
+        /// Why.
+        reason: DownReason,
+        /// For how long; `None`: until its probes say otherwise.
+        out_for: Option<Duration>,
+    },
+    /// A target that was out works again, and gets more calls by and by.
+    FailedBack {
+        /// The target.
+        target: Name,
+    },
+    /// A target that was out, or draining, gets all its calls again.
+    TargetUp {
+        /// The target.
+        target: Name,
+    },
+    /// A target gets no more calls, and ends those that it has.
+    Draining {
+        /// The target.
+        target: Name,
+    },
+    /// A target was added, or took the place of one of its name.
+    TargetAdded {
+        /// The target.
+        target: Name,
+    },
+    /// A target was taken away.
+    TargetRemoved {
+        /// The target.
+        target: Name,
+    },
     /// A target is asked from now on.
     TargetEnabled {
         /// The target.
@@ -202,22 +405,3 @@ pub enum FailoverEvent {
         target: Name,
     },
 }
-
-/// No target has this name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnknownTarget(Box<str>);
-
-impl UnknownTarget {
-    /// The name.
-    pub fn name(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for UnknownTarget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no target is named `{}`", self.0)
-    }
-}
-
-impl Error for UnknownTarget {}

@@ -5,7 +5,8 @@ use std::{fmt, sync::Arc};
 use tower_layer::Layer;
 
 use crate::{
-    builder::ConfigError, handle::FailoverHandle, service::Failover, state::Shared, target::Target,
+    error::ConfigError, handle::FailoverHandle, probe::Probing, service::Failover, state::Shared,
+    target::Target,
 };
 
 /// Gives a service fallbacks: the service that it is put around is the first target.
@@ -15,6 +16,7 @@ use crate::{
 pub struct FailoverLayer<S> {
     shared: Arc<Shared>,
     fallbacks: Arc<[S]>,
+    probing: Arc<Probing>,
 }
 
 impl<S> FailoverLayer<S> {
@@ -30,8 +32,16 @@ impl<S> FailoverLayer<S> {
             .build_layer("primary")
     }
 
-    pub(crate) const fn from_parts(shared: Arc<Shared>, fallbacks: Arc<[S]>) -> Self {
-        Self { shared, fallbacks }
+    pub(crate) const fn from_parts(
+        shared: Arc<Shared>,
+        fallbacks: Arc<[S]>,
+        probing: Arc<Probing>,
+    ) -> Self {
+        Self {
+            shared,
+            fallbacks,
+            probing,
+        }
     }
 
     /// Reads and controls it.
@@ -45,14 +55,15 @@ impl<S: Clone> Layer<S> for FailoverLayer<S> {
 
     fn layer(&self, inner: S) -> Failover<S> {
         let services = std::iter::once(inner).chain(self.fallbacks.iter().cloned());
-        Failover::new(self.shared.clone(), services.collect())
+        let (shared, probing) = (self.shared.clone(), self.probing.clone());
+        Failover::new(shared, services.collect(), probing, true)
     }
 }
 
 impl<S> fmt::Debug for FailoverLayer<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FailoverLayer")
-            .field("targets", &self.shared.targets)
+            .field("targets", &self.shared.roster.load().targets)
             .finish_non_exhaustive()
     }
 }

@@ -1,23 +1,26 @@
-//! Failover between language model targets as a tower service, up to the first token.
+//! Routing and failover between language model targets as a tower service, up to the first token.
 //!
 //! # What it does
 //!
-//! Asks one target after another, in order, until one serves. It fails over up to the commit point:
-//! whatever a target fails with before the caller was shown anything (an outage, a quota, a prompt
-//! too long for its model, silence) the next target can make good. Which errors are worth another
-//! target is said by core's [`Disposition`](donjon_core::Disposition) table, or by a
-//! [classifier](FailoverBuilder::classify) of yours; an error that concerns the caller comes back at
-//! once and as it is. Each target can be asked for [a model of its own](Target::map_model). When all
-//! of them failed, the error keeps the reason of [each](donjon_core::LlmError::attempts) and says
-//! when the first could work again. A [`FailoverHandle`] shows figures, switches targets off and on,
+//! Chooses a target for each call, by a [`Route`], and when it fails another, until one serves. It fails
+//! over up to the commit point: whatever a target fails with before the caller was shown anything (an
+//! outage, a quota, a prompt too long for its model, silence) another can make good. Which errors are
+//! worth another target is said by core's [`Disposition`](donjon_core::Disposition) table, or by a
+//! [classifier](FailoverBuilder::classify) of yours; an error that concerns the caller comes back at once
+//! and as it is. Each [`Target`] has a priority, a weight, what it can do and how much it may have, can be
+//! asked for [a model of its own](Target::map_model), and can be added, changed, drained and
+//! [removed](Failover::remove) while calls go by. With a [`HealthPolicy`] those whose calls go badly are
+//! left alone for a while and come back gradually, with a [probe](Target::probe) so are those that do not
+//! answer it. When all failed, the error keeps the reason of [each](donjon_core::LlmError::attempts) and
+//! says when the first could work again. A [`FailoverHandle`] shows figures, a [`HealthReport`], switches,
 //! and tells of events.
 //!
 //! # What it does not do
 //!
 //! It does not ask the same target twice (`donjon-retry`, around each target, does), sets no time
-//! limit but on a target's readiness (`donjon-timeout` does), and does not heal a stream that breaks
-//! after its first token: that is told in-band, and counted here. Targets are asked in the order
-//! given; strategies that look at health, load or cost have their place behind [`Route`].
+//! limit but on a target's readiness (`donjon-timeout` does), makes nobody wait for a place
+//! (`donjon-pool` does), and does not heal a stream that breaks after its first token: that is told
+//! in-band, and counted here.
 //!
 //! # Where it stands
 //!
@@ -57,19 +60,37 @@
 //! ```
 
 mod builder;
+mod capability;
 mod course;
+mod error;
+mod ewma;
+mod figures;
 mod future;
 mod handle;
+mod health;
 mod layer;
+mod met;
+mod probe;
+mod report;
 mod route;
+mod scan;
 mod service;
 mod state;
 mod target;
+mod verdict;
 
-pub use builder::{ConfigError, DEFAULT_PATIENCE, FailoverBuilder};
+pub use builder::{DEFAULT_DECAY, DEFAULT_PATIENCE, FailoverBuilder};
+pub use capability::Capability;
+pub use error::{ConfigError, UnknownTarget};
 pub use future::FailoverFuture;
-pub use handle::{FailoverEvent, FailoverHandle, TargetStats, UnknownTarget};
+pub use handle::{DownReason, FailoverEvent, FailoverHandle, TargetStats};
+pub use health::HealthPolicy;
 pub use layer::FailoverLayer;
-pub use route::{Order, Ordered, Route, TargetView, Targets};
+pub use probe::{Probe, Probes};
+pub use report::{HealthReport, TargetHealth, TargetStatus};
+pub use route::{
+    Candidates, LeastBusy, LeastLatency, LowestCost, Ordered, Prices, RoundRobin, Route, Sticky,
+    TargetView, Weighted,
+};
 pub use service::Failover;
-pub use target::Target;
+pub use target::{Target, WhenOut};

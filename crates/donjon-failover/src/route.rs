@@ -1,176 +1,177 @@
-//! In which order targets are asked.
+//! Which target is asked next.
 
-use donjon_core::LlmRequest;
-use smallvec::SmallVec;
+mod busy;
+mod cost;
+mod latency;
+mod rotation;
+mod sticky;
+mod weighted;
 
-use crate::state::{Shared, TargetState};
+use donjon_core::{LlmRequest, Name};
 
-/// Decides in which order the targets of a call are asked.
+pub use busy::LeastBusy;
+pub use cost::{LowestCost, Prices};
+pub use latency::LeastLatency;
+pub use rotation::{Ordered, RoundRobin};
+pub use sticky::Sticky;
+pub(crate) use sticky::text_hash;
+pub use weighted::Weighted;
+
+use crate::{
+    scan::Which,
+    state::{Roster, TargetState, millis},
+};
+
+/// Chooses the target that a call asks, and, when it fails, the one after it.
 ///
-/// It is pure: it looks at the figures of the targets and at the request, and neither waits nor asks
-/// anybody. Whether a target may be asked at all is not its concern: one that is disabled is passed
-/// over whatever the order.
+/// It looks at the figures of the candidates and at the request, and neither waits nor asks anybody.
+/// Who is a candidate is not its concern: targets that are switched off, out, at their cap, unable to do
+/// what the request needs, or of a later priority, are not among them, nor is one that the call has asked
+/// before.
 pub trait Route: Send + Sync {
-    /// The places of the targets to ask for `request`, first to last. A target that is left out is
-    /// not asked.
-    fn order(&self, targets: Targets<'_>, request: &LlmRequest) -> Order;
-}
+    /// The target to ask for `request`. `None`: nobody, and the call fails.
+    fn choose<'a>(
+        &self,
+        candidates: Candidates<'a>,
+        request: &LlmRequest,
+    ) -> Option<TargetView<'a>>;
 
-/// Targets are asked in the order in which they were configured.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Ordered;
+    /// Whether it looks at [`TargetView::in_flight`], which is not counted otherwise. Default yes.
+    fn uses_load(&self) -> bool {
+        true
+    }
 
-impl Route for Ordered {
-    fn order(&self, targets: Targets<'_>, _: &LlmRequest) -> Order {
-        Order::in_turn(targets.len())
+    /// Whether it looks at [`TargetView::latency`], which is not measured otherwise. Default yes.
+    fn uses_latency(&self) -> bool {
+        true
     }
 }
 
-/// Places of targets, each at most once.
-#[derive(Clone, Debug)]
-pub struct Order(Places);
-
-#[derive(Clone, Debug)]
-enum Places {
-    /// So many, as they were configured: nothing needs to be written down.
-    InTurn(u32),
-    Listed(SmallVec<[u32; 4]>),
-}
-
-impl Order {
-    /// The first `count` targets, in the order in which they were configured.
-    #[inline]
-    pub fn in_turn(count: usize) -> Self {
-        Self(Places::InTurn(u32::try_from(count).unwrap_or(u32::MAX)))
-    }
-
-    /// Asks the target at `place` after those so far; one that was named before keeps its turn.
-    pub fn push(&mut self, place: usize) {
-        if let Places::InTurn(count) = self.0 {
-            self.0 = Places::Listed((0..count).collect());
-        }
-        // There is no target at a place beyond four billion.
-        if let (Places::Listed(places), Ok(place)) = (&mut self.0, u32::try_from(place))
-            && !places.contains(&place)
-        {
-            places.push(place);
-        }
-    }
-
-    /// The place that is asked as number `turn`, from 0.
-    #[inline]
-    pub fn get(&self, turn: usize) -> Option<usize> {
-        match &self.0 {
-            Places::InTurn(count) => (turn < *count as usize).then_some(turn),
-            Places::Listed(places) => places.get(turn).map(|place| *place as usize),
-        }
-    }
-
-    /// The places, first to last.
-    #[inline]
-    pub fn iter(&self) -> impl Iterator<Item = usize> {
-        (0..).map_while(|turn| self.get(turn))
-    }
-}
-
-impl Default for Order {
-    fn default() -> Self {
-        Self::in_turn(0)
-    }
-}
-
-impl PartialEq for Order {
-    fn eq(&self, other: &Self) -> bool {
-        self.iter().eq(other.iter())
-    }
-}
-
-impl Eq for Order {}
-
-impl FromIterator<usize> for Order {
-    fn from_iter<I: IntoIterator<Item = usize>>(places: I) -> Self {
-        let mut order = Self::default();
-        for place in places {
-            order.push(place);
-        }
-        order
-    }
-}
-
-/// The targets, as a [`Route`] sees them: figures are read when they are asked for.
+/// The targets that may be asked, at least one, as they were configured.
 #[derive(Clone, Copy, Debug)]
-pub struct Targets<'a>(&'a Shared);
+pub struct Candidates<'a> {
+    roster: &'a Roster,
+    which: Which<'a>,
+    /// Nanoseconds since the failover was made.
+    now: u64,
+    decay: std::time::Duration,
+}
 
-impl<'a> Targets<'a> {
-    pub(crate) const fn new(shared: &'a Shared) -> Self {
-        Self(shared)
+impl<'a> Candidates<'a> {
+    pub(crate) const fn new(
+        roster: &'a Roster,
+        which: Which<'a>,
+        now: u64,
+        decay: std::time::Duration,
+    ) -> Self {
+        Self {
+            roster,
+            which,
+            now,
+            decay,
+        }
     }
 
-    /// How many there are, at least one.
-    #[expect(clippy::len_without_is_empty, reason = "there is always a target")]
+    /// How many there are.
+    #[expect(clippy::len_without_is_empty, reason = "there is always a candidate")]
     pub fn len(self) -> usize {
-        self.0.targets.len()
+        match self.which {
+            Which::All => self.roster.targets.len(),
+            Which::Some(set) => set.len(),
+        }
     }
 
-    /// The one at `place`.
-    pub fn get(self, place: usize) -> Option<TargetView<'a>> {
-        self.0.targets.get(place).map(TargetView)
-    }
-
-    /// All of them, by place.
+    /// All of them, in the order in which they were configured.
+    #[inline]
     pub fn iter(self) -> impl Iterator<Item = TargetView<'a>> {
-        self.0.targets.iter().map(TargetView)
+        let targets = self.roster.targets.iter().enumerate();
+        targets
+            .filter(move |(place, _)| match self.which {
+                Which::All => true,
+                Which::Some(set) => set.has(*place),
+            })
+            .map(move |(place, target)| self.view(place, target))
+    }
+
+    /// The one that is number `nth` of them, from 0.
+    #[inline]
+    pub fn get(self, nth: usize) -> Option<TargetView<'a>> {
+        let place = match self.which {
+            Which::All => nth,
+            Which::Some(set) => set.nth(nth)?,
+        };
+        let target = self.roster.targets.get(place)?;
+        Some(self.view(place, target))
+    }
+
+    #[inline]
+    const fn view(self, place: usize, target: &'a TargetState) -> TargetView<'a> {
+        TargetView {
+            state: target,
+            place,
+            now: millis(self.now),
+            decay: self.decay,
+        }
     }
 }
 
-/// One target, as a [`Route`] sees it.
+/// One target, as a [`Route`] sees it: figures are read when they are asked for.
 #[derive(Clone, Copy, Debug)]
-pub struct TargetView<'a>(&'a TargetState);
+pub struct TargetView<'a> {
+    pub(crate) state: &'a TargetState,
+    pub(crate) place: usize,
+    now: u32,
+    decay: std::time::Duration,
+}
 
 impl<'a> TargetView<'a> {
     /// Its name.
-    pub fn name(self) -> &'a str {
-        &self.0.name
+    pub const fn name(self) -> Name {
+        self.state.name
     }
 
-    /// Whether it may be asked.
-    pub fn is_enabled(self) -> bool {
-        self.0.is_enabled()
+    /// How much it is to get in relation to others.
+    #[inline]
+    pub fn weight(self) -> u32 {
+        use std::sync::atomic::Ordering::Relaxed;
+        self.state.weight.load(Relaxed)
     }
 
     /// The model that it would be asked for instead of `asked`.
     pub fn model(self, asked: &'a str) -> &'a str {
-        self.0.models.get(asked).map_or(asked, |own| own)
+        self.state.models.get(asked).map_or(asked, |own| own)
     }
 
     /// How many calls it was given.
     pub fn calls(self) -> u64 {
-        self.0.figures.calls()
+        self.state.figures.calls()
     }
 
-    /// How many of them it has not ended yet.
-    pub fn in_flight(self) -> u64 {
-        self.0.figures.in_flight()
+    /// How many of them it has not ended yet: see [`Route::uses_load`].
+    #[inline]
+    pub fn in_flight(self) -> u32 {
+        self.state.load()
     }
 
     /// How many of them succeeded.
     pub fn successes(self) -> u64 {
-        self.0.figures.successes()
+        self.state.figures.successes()
     }
 
     /// How many of them failed.
     pub fn failures(self) -> u64 {
-        self.0.figures.failures()
+        self.state.figures.failures()
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_place_is_in_an_order_once() {
-        let order: Order = [2, 0, 2, 1, 0].into_iter().collect();
-        assert!(order.iter().eq([2, 0, 1]));
+    /// How long it takes for a request like this one, in milliseconds: to the first token of a stream,
+    /// or to a whole answer. `None` if that was never measured; see [`Route::uses_latency`].
+    #[inline]
+    pub fn latency(self, request: &LlmRequest) -> Option<f32> {
+        let of = if request.is_stream() {
+            &self.state.first_token
+        } else {
+            &self.state.answer
+        };
+        of.read(self.now, self.decay)
     }
 }

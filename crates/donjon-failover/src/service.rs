@@ -1,16 +1,30 @@
-//! The service.
+//! The service, and its targets while it runs.
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{
+        Arc, Mutex,
+        atomic::{
+            AtomicU64,
+            Ordering::{Acquire, Release},
+        },
+    },
     task::{self, Poll},
 };
 
+use arc_swap::ArcSwap;
 use donjon_core::{LlmError, LlmRequest, LlmResponse};
 use tower_service::Service;
 
 use crate::{
-    builder::FailoverBuilder, future::FailoverFuture, handle::FailoverHandle, state::Shared,
+    builder::FailoverBuilder,
+    course::Field,
+    error::{ConfigError, UnknownTarget},
+    future::FailoverFuture,
+    handle::{FailoverEvent, FailoverHandle},
+    probe::Probing,
+    state::{REMOVED, Roster, Shared, TargetState, lock},
+    target::Target,
 };
 
 /// Asks one target after another until one serves; see the [crate](crate).
@@ -20,13 +34,25 @@ use crate::{
 /// as most services are; [`BoxLlmService`](donjon_core::BoxLlmService) is, and makes targets of
 /// different types one.
 pub struct Failover<S> {
-    inner: Arc<Inner<S>>,
+    live: Arc<Live<S>>,
+    /// The targets as this instance saw them when it was called last.
+    seen: Option<Arc<Set<S>>>,
 }
 
-pub(crate) struct Inner<S> {
-    pub(crate) shared: Arc<Shared>,
-    /// By place.
+/// The targets at one moment, with their services by place.
+pub(crate) struct Set<S> {
+    pub(crate) field: Field,
     pub(crate) services: Box<[S]>,
+    version: u64,
+}
+
+struct Live<S> {
+    set: ArcSwap<Set<S>>,
+    /// That of the set; read first, since it costs less.
+    version: AtomicU64,
+    edits: Mutex<()>,
+    probing: Arc<Probing>,
+    layered: bool,
 }
 
 impl<S> Failover<S> {
@@ -35,15 +61,137 @@ impl<S> Failover<S> {
         FailoverBuilder::new()
     }
 
-    pub(crate) fn new(shared: Arc<Shared>, services: Box<[S]>) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        services: Box<[S]>,
+        probing: Arc<Probing>,
+        layered: bool,
+    ) -> Self {
+        let roster = shared.roster.load_full();
+        let set = Set {
+            field: Field { shared, roster },
+            services,
+            version: 0,
+        };
         Self {
-            inner: Arc::new(Inner { shared, services }),
+            live: Arc::new(Live {
+                set: ArcSwap::from_pointee(set),
+                version: AtomicU64::new(0),
+                edits: Mutex::new(()),
+                probing,
+                layered,
+            }),
+            seen: None,
         }
     }
 
     /// Reads and controls it.
     pub fn handle(&self) -> FailoverHandle {
-        FailoverHandle::new(self.inner.shared.clone())
+        FailoverHandle::new(self.live.set.load().field.shared.clone())
+    }
+
+    #[inline]
+    fn set(&mut self) -> Arc<Set<S>> {
+        let version = self.live.version.load(Acquire);
+        match &self.seen {
+            Some(set) if set.version == version => set.clone(),
+            _ => self.look(),
+        }
+    }
+
+    #[cold]
+    fn look(&mut self) -> Arc<Set<S>> {
+        let set = self.live.set.load_full();
+        self.live.probing.start(&set.field.shared);
+        self.seen = Some(set.clone());
+        set
+    }
+}
+
+/// While it runs. Calls in progress notice nothing: they have the targets as they were.
+impl<S: Clone> Failover<S> {
+    /// Adds a target, or puts it in the place of the one that has its name, whose calls go on.
+    ///
+    /// # Errors
+    ///
+    /// The target makes no sense, or the failover was made by a layer.
+    pub fn put(&self, target: Target<S>) -> Result<(), ConfigError> {
+        let _edits = lock(&self.live.edits);
+        let set = self.live.set.load_full();
+        let place = set.field.roster.targets.iter();
+        let place = { place }.position(|known| known.name == target.name);
+        target.check(place.unwrap_or(set.services.len()))?;
+        if self.live.layered {
+            return Err(ConfigError::Layered);
+        }
+        let state = Arc::new(TargetState::of(&target));
+        let mut states = set.field.roster.targets.to_vec();
+        let mut services = set.services.to_vec();
+        if let Some(place) = place {
+            states[place] = state.clone();
+            services[place] = target.service;
+        } else {
+            states.push(state.clone());
+            services.push(target.service);
+        }
+        self.replace(&set, states, services);
+        if let Some(place) = place {
+            set.field.roster.targets[place].switch(REMOVED, true);
+        }
+        let shared = &set.field.shared;
+        self.live.probing.watch(shared, &state);
+        shared.events.tell(|| FailoverEvent::TargetAdded {
+            target: target.name,
+        });
+        Ok(())
+    }
+
+    /// Takes a target away. Calls that it has go on; its service is dropped with the last of them, and
+    /// once no clone of this failover has it from its last call.
+    ///
+    /// # Errors
+    ///
+    /// No target has this name, or the failover was made by a layer.
+    pub fn remove(&self, name: &str) -> Result<(), UnknownTarget> {
+        let _edits = lock(&self.live.edits);
+        let set = self.live.set.load_full();
+        let roster = &set.field.roster;
+        let place = roster.targets.iter().position(|known| &*known.name == name);
+        let (Some(place), false) = (place, self.live.layered) else {
+            return Err(UnknownTarget::new(name));
+        };
+        let mut states = roster.targets.to_vec();
+        let mut services = set.services.to_vec();
+        let state = states.remove(place);
+        services.remove(place);
+        self.replace(&set, states, services);
+        state.switch(REMOVED, true);
+        self.live.probing.forget(state.name);
+        let target = state.name;
+        let shared = &set.field.shared;
+        shared
+            .events
+            .tell(|| FailoverEvent::TargetRemoved { target });
+        Ok(())
+    }
+
+    fn replace(&self, old: &Set<S>, states: Vec<Arc<TargetState>>, services: Vec<S>) {
+        let shared = &old.field.shared;
+        let changes = shared.lock_changes();
+        let roster = Arc::new(Roster::new(states));
+        let version = old.version + 1;
+        self.live.set.store(Arc::new(Set {
+            field: Field {
+                shared: shared.clone(),
+                roster: roster.clone(),
+            },
+            services: services.into(),
+            version,
+        }));
+        self.live.version.store(version, Release);
+        shared.roster.store(roster);
+        old.field.roster.retire();
+        drop(changes);
     }
 }
 
@@ -60,15 +208,18 @@ where
         Poll::Ready(Ok(()))
     }
 
+    #[inline]
     fn call(&mut self, request: LlmRequest) -> Self::Future {
-        FailoverFuture::new(self.inner.clone(), request)
+        FailoverFuture::new(self.set(), request)
     }
 }
 
+/// A clone looks at the targets anew, so that one that is kept and never called keeps none alive.
 impl<S> Clone for Failover<S> {
     fn clone(&self) -> Self {
         Self {
-            inner: self.inner.clone(),
+            live: self.live.clone(),
+            seen: None,
         }
     }
 }
@@ -76,7 +227,7 @@ impl<S> Clone for Failover<S> {
 impl<S> fmt::Debug for Failover<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Failover")
-            .field("targets", &self.inner.shared.targets)
+            .field("targets", &self.live.set.load().field.roster.targets)
             .finish_non_exhaustive()
     }
 }

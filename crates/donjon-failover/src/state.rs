@@ -1,71 +1,120 @@
-//! What all clones of a failover share: its targets, their figures, what it decides by.
+//! What all clones of a failover share: its targets, how they stand, what it decides by.
 
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{
-            AtomicBool, AtomicU64,
-            Ordering::{AcqRel, Acquire, Relaxed},
+            AtomicBool, AtomicI64, AtomicU32, AtomicU64,
+            Ordering::{AcqRel, Acquire, Relaxed, Release},
         },
     },
     time::Duration,
 };
 
-use donjon_core::{
-    Classify, Counts, DefaultTable, Disposition, End, ErrorKind, Events, LlmError, Name, Observer,
-    Outcome,
-};
+use arc_swap::ArcSwap;
+use donjon_core::{Call, Classify, DefaultTable, Disposition, ErrorKind, Events, LlmError, Name};
+use tokio::time::Instant;
 
 use crate::{
+    capability::{Capability, EVERYTHING, Needs},
+    ewma::PeakEwma,
+    figures::Figures,
     handle::FailoverEvent,
-    route::Route,
-    target::{Models, Target},
+    health::{Gate, HealthPolicy, History, Standing, Status, nanos},
+    probe::Probe,
+    route::{Route, text_hash},
+    target::{Models, Target, WhenOut},
 };
 
 /// How many events are kept for the slowest listener.
 const EVENTS: usize = 256;
 
-/// What all clones of a failover share.
-pub(crate) struct Shared {
-    pub(crate) targets: Box<[TargetState]>,
+/// What a failover decides by.
+pub(crate) struct Config {
     pub(crate) patience: Duration,
     pub(crate) classify: Box<dyn Classify>,
     /// `None`: as they were configured.
     pub(crate) route: Option<Box<dyn Route>>,
+    pub(crate) health: Option<HealthPolicy>,
+    pub(crate) when_out: WhenOut,
+    /// Over how long a latency fades.
+    pub(crate) decay: Duration,
+}
+
+/// What all clones of a failover share.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    /// Whether calls in progress are counted for every target.
+    pub(crate) counts_load: bool,
+    /// Whether it matters how long calls take.
+    pub(crate) measures: bool,
+    /// Times count from here.
+    epoch: Instant,
+    /// The targets that new calls choose from.
+    pub(crate) roster: ArcSwap<Roster>,
     pub(crate) events: Events<FailoverEvent>,
     /// How often another target was asked after one failed.
     pub(crate) failovers: AtomicU64,
     /// How many calls every target failed.
     pub(crate) exhausted: AtomicU64,
+    /// Held while the standing or a switch of a target changes, never on the way of a call that works.
+    changes: Mutex<()>,
 }
 
 impl Shared {
-    pub(crate) fn new(
-        targets: Vec<TargetState>,
-        patience: Duration,
-        classify: Box<dyn Classify>,
-        route: Option<Box<dyn Route>>,
-    ) -> Self {
+    pub(crate) fn new(config: Config, roster: Arc<Roster>) -> Self {
+        let route = config.route.as_ref();
+        let slow = config.health.as_ref().is_some_and(HealthPolicy::measures);
         Self {
-            targets: targets.into(),
-            patience,
-            classify,
-            route,
+            counts_load: route.is_some_and(|route| route.uses_load()),
+            measures: slow || route.is_some_and(|route| route.uses_latency()),
+            config,
+            epoch: Instant::now(),
+            roster: ArcSwap::new(roster),
             events: Events::new(EVENTS),
             failovers: AtomicU64::new(0),
             exhausted: AtomicU64::new(0),
+            changes: Mutex::new(()),
         }
+    }
+
+    /// Nanoseconds since it was made.
+    pub(crate) fn now(&self) -> u64 {
+        self.nanos_at(Instant::now())
+    }
+
+    pub(crate) fn nanos_at(&self, at: Instant) -> u64 {
+        nanos(at.saturating_duration_since(self.epoch))
+    }
+
+    pub(crate) fn lock_changes(&self) -> MutexGuard<'_, ()> {
+        lock(&self.changes)
+    }
+
+    /// Over how long a target returns.
+    pub(crate) fn ramp(&self) -> Duration {
+        let policy = self.config.health.as_ref();
+        policy.map_or(HealthPolicy::new().return_over, |policy| policy.return_over)
+    }
+
+    /// Makes a change of how a target stands known to calls.
+    pub(crate) fn survey(&self, _changes: &MutexGuard<'_, ()>) {
+        self.roster.load().survey();
     }
 }
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared")
-            .field("targets", &self.targets)
-            .field("patience", &self.patience)
+            .field("targets", &self.roster.load().targets)
+            .field("patience", &self.config.patience)
             .finish_non_exhaustive()
     }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Core's table, but for a target that is a failover itself: that none of its targets could serve is
@@ -76,32 +125,284 @@ pub(crate) fn group_table(error: &LlmError) -> Disposition {
     row
 }
 
-/// One target, without its service.
+/// The targets at one moment. It does not change but in what is known of them.
+#[derive(Debug)]
+pub(crate) struct Roster {
+    pub(crate) targets: Box<[Arc<TargetState>]>,
+    /// Whether all targets are alike as far as asking them goes, so that nobody needs to look at each.
+    plain: AtomicBool,
+}
+
+impl Roster {
+    pub(crate) fn new(targets: impl IntoIterator<Item = Arc<TargetState>>) -> Self {
+        let roster = Self {
+            targets: targets.into_iter().collect(),
+            plain: AtomicBool::new(false),
+        };
+        roster.survey();
+        roster
+    }
+
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.plain.load(Acquire)
+    }
+
+    /// Others took its place: whoever still has it looks at each target.
+    pub(crate) fn retire(&self) {
+        self.plain.store(false, Release);
+    }
+
+    fn survey(&self) {
+        let first = self.targets.first().map(|t| t.priority.load(Acquire));
+        let plain = self
+            .targets
+            .iter()
+            .all(|t| t.is_plain() && Some(t.priority.load(Acquire)) == first);
+        self.plain.store(plain, Release);
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<&Arc<TargetState>> {
+        self.targets.iter().find(|target| &*target.name == name)
+    }
+}
+
+/// One target, without its service. What is looked at for each of hundreds of targets comes first, on a
+/// cache line of its own.
+#[repr(C, align(64))]
 pub(crate) struct TargetState {
+    pub(crate) weight: AtomicU32,
+    in_flight: AtomicU32,
+    /// What it is owed, in weights: see [`Weighted`](crate::Weighted).
+    pub(crate) credit: AtomicI64,
+    /// Of its name, the same in every process.
+    pub(crate) hash: u64,
+    switches: AtomicU32,
+    pub(crate) priority: AtomicU32,
+    /// [`UNLIMITED`]: none.
+    pub(crate) cap: AtomicU32,
+    /// What it can do, as bits.
+    abilities: AtomicU32,
+    pub(crate) gate: Gate,
+    /// `u64::MAX`: unknown.
+    context_window: AtomicU64,
+    pub(crate) first_token: PeakEwma,
+    pub(crate) answer: PeakEwma,
     pub(crate) name: Name,
-    pub(crate) models: Models,
-    enabled: AtomicBool,
+    /// Faults since the last success.
+    pub(crate) streak: AtomicU32,
     pub(crate) figures: Figures,
+    pub(crate) models: Models,
+    pub(crate) probe: Option<Arc<dyn Probe>>,
+    pub(crate) history: Mutex<History>,
+    pub(crate) ejections: AtomicU64,
+    /// Calls for which it could not do what they need.
+    pub(crate) incapable: AtomicU64,
+    /// When it is probed next.
+    pub(crate) next_probe: AtomicU64,
+}
+
+/// No cap.
+pub(crate) const UNLIMITED: u32 = u32::MAX;
+
+/// Why a target is not asked, whatever its health.
+pub(crate) const DISABLED: u32 = 1;
+pub(crate) const DRAINING: u32 = 2;
+pub(crate) const REMOVED: u32 = 4;
+/// Its probes fail.
+pub(crate) const DOWN: u32 = 8;
+
+/// How a target looks to a call.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Look {
+    /// It may be asked; on trial it is one call at a time that may.
+    Ready { trial: bool },
+    /// It may be asked if nobody else can: it is just coming back.
+    Held,
+    /// It is thought to fail until then.
+    Out { until: u64 },
+    /// It is not asked.
+    Not(Why),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    Disabled,
+    Draining,
+    Removed,
+    Full,
+    Lacks(Capability),
+    TooLong,
 }
 
 impl TargetState {
     pub(crate) fn of<S>(target: &Target<S>) -> Self {
         Self {
             name: target.name,
+            hash: text_hash(&target.name),
             models: target.models.clone(),
-            enabled: AtomicBool::new(target.enabled),
+            probe: target.probe.clone(),
+            switches: AtomicU32::new(if target.enabled { 0 } else { DISABLED }),
+            priority: AtomicU32::new(target.priority),
+            weight: AtomicU32::new(target.weight),
+            cap: AtomicU32::new(target.cap.unwrap_or(UNLIMITED)),
+            abilities: AtomicU32::new(target.abilities),
+            context_window: AtomicU64::new(target.context_window.unwrap_or(u64::MAX)),
+            in_flight: AtomicU32::new(0),
+            credit: AtomicI64::new(0),
+            gate: Gate::default(),
+            streak: AtomicU32::new(0),
+            history: Mutex::default(),
+            ejections: AtomicU64::new(0),
+            incapable: AtomicU64::new(0),
+            next_probe: AtomicU64::new(0),
+            first_token: PeakEwma::default(),
+            answer: PeakEwma::default(),
             figures: Figures::default(),
         }
     }
 
-    pub(crate) fn is_enabled(&self) -> bool {
-        self.enabled.load(Acquire)
+    pub(crate) fn has(&self, switch: u32) -> bool {
+        self.switches.load(Acquire) & switch != 0
     }
 
-    /// Enables or disables it; whether that changed anything.
-    pub(crate) fn set_enabled(&self, enabled: bool) -> bool {
-        self.enabled.swap(enabled, AcqRel) != enabled
+    pub(crate) fn is_enabled(&self) -> bool {
+        !self.has(DISABLED | DRAINING | REMOVED)
     }
+
+    /// Turns a switch; whether that changed anything.
+    pub(crate) fn switch(&self, switch: u32, on: bool) -> bool {
+        let before = if on {
+            self.switches.fetch_or(switch, AcqRel)
+        } else {
+            self.switches.fetch_and(!switch, AcqRel)
+        };
+        (before & switch != 0) != on
+    }
+
+    pub(crate) fn set_ability(&self, capability: Capability, able: bool) {
+        if able {
+            self.abilities.fetch_or(capability.bit(), AcqRel);
+        } else {
+            self.abilities.fetch_and(!capability.bit(), AcqRel);
+        }
+    }
+
+    pub(crate) fn set_context_window(&self, tokens: Option<u64>) {
+        self.context_window
+            .store(tokens.unwrap_or(u64::MAX), Release);
+    }
+
+    /// Whether it may be asked by whomever.
+    fn is_plain(&self) -> bool {
+        self.switches.load(Acquire) == 0
+            && self.cap.load(Acquire) == UNLIMITED
+            && self.abilities.load(Acquire) == EVERYTHING
+            && self.context_window.load(Acquire) == u64::MAX
+            && self.gate.standing() == Standing::Up
+    }
+
+    /// How it looks to a call that needs `needs`. A target that returns lets a share of them through.
+    pub(crate) fn look(&self, needs: Needs, now: u64, ramp: Duration) -> Look {
+        if let Some(why) = self.why_not(needs) {
+            return Look::Not(why);
+        }
+        if self.has(DOWN) {
+            let until = self.next_probe.load(Acquire).max(now);
+            return Look::Out { until };
+        }
+        match self.gate.standing().at(now, ramp) {
+            Status::Up => Look::Ready { trial: false },
+            Status::Out { until } => Look::Out { until },
+            Status::Trial if self.gate.is_on_trial() => Look::Held,
+            Status::Trial => Look::Ready { trial: true },
+            Status::Returning { share } if self.gate.passes(share) => Look::Ready { trial: false },
+            Status::Returning { .. } => Look::Held,
+        }
+    }
+
+    /// Why it is not asked, its health apart.
+    pub(crate) fn why_not(&self, needs: Needs) -> Option<Why> {
+        let switches = self.switches.load(Acquire);
+        let lacks = needs.abilities & !self.abilities.load(Acquire);
+        if switches & REMOVED != 0 {
+            Some(Why::Removed)
+        } else if switches & DISABLED != 0 {
+            Some(Why::Disabled)
+        } else if switches & DRAINING != 0 {
+            Some(Why::Draining)
+        } else if let Some(capability) = Capability::first_of(lacks) {
+            Some(Why::Lacks(capability))
+        } else if needs.tokens > self.context_window.load(Acquire) {
+            Some(Why::TooLong)
+        } else if self.in_flight.load(Acquire) >= self.cap.load(Acquire) {
+            Some(Why::Full)
+        } else {
+            None
+        }
+    }
+
+    /// Calls in progress, where they are counted.
+    #[inline]
+    pub(crate) fn load(&self) -> u32 {
+        self.in_flight.load(Acquire)
+    }
+
+    /// Takes a place among the calls in progress, if there is one.
+    pub(crate) fn enter(&self) -> bool {
+        let cap = self.cap.load(Acquire);
+        if cap == UNLIMITED {
+            self.in_flight.fetch_add(1, AcqRel);
+            return true;
+        }
+        let add = |now: u32| (now < cap).then_some(now + 1);
+        self.in_flight.fetch_update(AcqRel, Acquire, add).is_ok()
+    }
+
+    pub(crate) fn leave(&self) {
+        self.in_flight.fetch_sub(1, AcqRel);
+    }
+
+    /// Whether nobody is asked but for health, and so how it stands for `/health`.
+    pub(crate) fn is_available(&self, now: u64) -> bool {
+        // How it returns does not matter here.
+        let status = self.gate.standing().at(now, Duration::ZERO);
+        self.is_enabled() && !self.has(DOWN) && !matches!(status, Status::Out { .. })
+    }
+
+    /// Takes in how long the call took that has just committed.
+    pub(crate) fn measure(&self, shared: &Shared, call: &Call, streamed: bool) -> Option<Duration> {
+        let attempt = call.attempt()?;
+        let mut stamps = attempt.stamps();
+        if stamps.committed_at.is_none() {
+            // A driver further in has sent others under this one.
+            let served = attempt.ledger().served_by()?;
+            (stamps.sent_at, stamps.committed_at) = (served.sent_at, served.committed_at);
+            stamps.ended_at = served.ended_at;
+        }
+        let (sent, committed) = (stamps.sent_at?, stamps.committed_at?);
+        let began = shared.nanos_at(attempt.ledger().began_at());
+        let now = millis(began.saturating_add(nanos(committed)));
+        let first = committed.saturating_sub(sent);
+        let decay = shared.config.decay;
+        if streamed {
+            self.first_token.observe(now, first, decay);
+            return Some(first);
+        }
+        // A whole answer that came as a stream has both.
+        let whole = stamps.ended_at.unwrap_or(committed).saturating_sub(sent);
+        self.answer.observe(now, whole, decay);
+        if stamps.ended_at.is_some_and(|ended| ended != committed) {
+            self.first_token.observe(now, first, decay);
+        }
+        Some(whole)
+    }
+}
+
+/// Milliseconds that go round.
+#[expect(clippy::cast_possible_truncation, reason = "they go round")]
+pub(crate) const fn millis(nanos: u64) -> u32 {
+    (nanos / 1_000_000) as u32
 }
 
 impl fmt::Debug for TargetState {
@@ -114,108 +415,10 @@ impl fmt::Debug for TargetState {
     }
 }
 
-/// How the calls that a target was given went.
-#[derive(Default)]
-pub(crate) struct Figures {
-    /// What every call counts.
-    counts: Counts<2>,
-    cancelled: AtomicU64,
-    failures: [AtomicU64; ErrorKind::ALL.len()],
-    /// Locked when a call fails, and by those who read the figures.
-    last_error: Mutex<Option<LlmError>>,
-}
-
-/// The places of [`Figures::counts`].
-const CALLS: usize = 0;
-const SUCCESSES: usize = 1;
-
-impl Figures {
-    /// A call is given to the target.
+impl Shared {
+    /// Whether calls in progress at `target` are counted.
     #[inline]
-    pub(crate) fn begin(&self) {
-        self.counts.add(CALLS, 1);
-    }
-
-    /// A call has succeeded.
-    #[inline]
-    pub(crate) fn succeed(&self) {
-        self.counts.add(SUCCESSES, 1);
-    }
-
-    /// A call ended like this.
-    pub(crate) fn end(&self, outcome: Outcome<'_>) {
-        match outcome {
-            Outcome::Success => self.succeed(),
-            Outcome::Failure(error) => self.fail(error),
-            Outcome::Cancelled { .. } => {
-                self.cancelled.fetch_add(1, Relaxed);
-            }
-        }
-    }
-
-    pub(crate) fn calls(&self) -> u64 {
-        self.counts.get(CALLS)
-    }
-
-    pub(crate) fn successes(&self) -> u64 {
-        self.counts.get(SUCCESSES)
-    }
-
-    pub(crate) fn cancelled(&self) -> u64 {
-        self.cancelled.load(Relaxed)
-    }
-
-    pub(crate) fn failures(&self) -> u64 {
-        self.failures.iter().map(|count| count.load(Relaxed)).sum()
-    }
-
-    pub(crate) fn failures_by_kind(&self) -> Vec<(ErrorKind, u64)> {
-        let counts = self.failures.iter().map(|count| count.load(Relaxed));
-        let all = ErrorKind::ALL.iter().copied().zip(counts);
-        all.filter(|(_, count)| *count > 0).collect()
-    }
-
-    /// Calls that have not ended. Figures are read one after another, so it may be off by those that
-    /// begin or end meanwhile.
-    pub(crate) fn in_flight(&self) -> u64 {
-        let ended = self.successes() + self.cancelled() + self.failures();
-        self.calls().saturating_sub(ended)
-    }
-
-    pub(crate) fn last_error(&self) -> Option<LlmError> {
-        let last = self.last_error.lock();
-        last.unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// A call has failed.
-    pub(crate) fn fail(&self, error: &LlmError) {
-        let kind = error.kind();
-        if let Some(at) = ErrorKind::ALL.iter().position(|known| *known == kind) {
-            self.failures[at].fetch_add(1, Relaxed);
-        }
-        let last = self.last_error.lock();
-        let mut last = last.unwrap_or_else(PoisonError::into_inner);
-        let before = last.replace(error.clone());
-        // What drops with the old error is not ours, so it goes after the lock.
-        drop(last);
-        drop(before);
-    }
-}
-
-/// Counts the end of a call whose answer comes chunk by chunk.
-pub(crate) struct Tally {
-    shared: Arc<Shared>,
-    place: usize,
-}
-
-impl Tally {
-    pub(crate) const fn new(shared: Arc<Shared>, place: usize) -> Self {
-        Self { shared, place }
-    }
-}
-
-impl Observer for Tally {
-    fn end(&mut self, end: &End<'_>) {
-        self.shared.targets[self.place].figures.end(end.outcome);
+    pub(crate) fn counts_load_of(&self, target: &TargetState) -> bool {
+        self.counts_load || target.cap.load(Relaxed) != UNLIMITED
     }
 }

@@ -7,8 +7,14 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use donjon_core::{ChatCompletion, Completion, Head, LlmError, LlmRequest, LlmResponse};
-use donjon_failover::{Failover, Target};
+use donjon_core::{
+    ChatCompletion, Completion, Estimate, Head, Identity, KeyBy, LlmError, LlmRequest, LlmResponse,
+    Name, NanoUsd,
+};
+use donjon_failover::{
+    Failover, HealthPolicy, LeastBusy, LeastLatency, LowestCost, Ordered, RoundRobin, Route,
+    Sticky, Target, Weighted,
+};
 use tower::Service;
 
 #[derive(Clone)]
@@ -59,4 +65,70 @@ fn a_call_that_is_answered_whole_allocates_nothing_but_its_ledger() {
     };
     assert_eq!(allocation_counter::measure(|| ask(fresh)).count_total, 1);
     assert_eq!(allocation_counter::measure(|| ask(begun)).count_total, 0);
+}
+
+#[test]
+fn choosing_allocates_nothing_however_many_targets_there_are() {
+    let leaf = Leaf(ChatCompletion::text("m", "hi").into());
+    let free = |_: Name, _: &str, _: Estimate| Some(NanoUsd::ZERO);
+    let routes: [fn() -> Box<dyn Route>; 7] = [
+        || Box::new(Ordered),
+        || Box::new(RoundRobin::new()),
+        || Box::new(Weighted),
+        || Box::new(LeastLatency),
+        || Box::new(LeastBusy::new()),
+        || Box::new(Sticky::by(KeyBy::Tenant)),
+        || Box::new(Sticky::by_first_message()),
+    ];
+    let mut all: Vec<Box<dyn Route>> = routes.iter().map(|route| route()).collect();
+    all.push(Box::new(LowestCost::new(free)));
+    for route in all {
+        let names = (0..300).map(|at| format!("cost-{at}"));
+        let targets = names.map(|name| Target::new(name.as_str(), leaf.clone()));
+        let mut failover = Failover::builder()
+            .targets(targets)
+            .route(Boxed(route))
+            .health(HealthPolicy::new().slow_answer(std::time::Duration::from_secs(1)))
+            .build()
+            .expect("a good configuration");
+        let handle = failover.handle();
+        let who = Identity::builder().tenant("acme").build();
+        let request = LlmRequest::chat("m", []).on_behalf_of(who);
+        let mut ask = |begun: &LlmRequest| {
+            let mut begun = begun.clone();
+            begun.call.begin();
+            let measured = allocation_counter::measure(|| {
+                let mut call = pin!(failover.call(begun));
+                let answer = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                assert!(matches!(black_box(answer), Poll::Ready(Ok(_))));
+            });
+            measured.count_total
+        };
+        ask(&request);
+        assert_eq!(ask(&request), 0, "all are alike");
+        handle.disable("cost-0").expect("it is there");
+        handle.set_max_in_flight("cost-1", 5).expect("it is there");
+        handle.set_priority("cost-2", 1).expect("it is there");
+        assert_eq!(ask(&request), 0, "each is looked at");
+    }
+}
+
+struct Boxed(Box<dyn Route>);
+
+impl Route for Boxed {
+    fn choose<'a>(
+        &self,
+        candidates: donjon_failover::Candidates<'a>,
+        request: &LlmRequest,
+    ) -> Option<donjon_failover::TargetView<'a>> {
+        self.0.choose(candidates, request)
+    }
+
+    fn uses_load(&self) -> bool {
+        self.0.uses_load()
+    }
+
+    fn uses_latency(&self) -> bool {
+        self.0.uses_latency()
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use donjon_core::{
     ChatCompletion, CommitLayer, ErrorKind, Head, LlmError, LlmRequest, LlmResponse,
 };
-use donjon_failover::{Failover, FailoverLayer, Order, Route, Target, Targets};
+use donjon_failover::{Candidates, Failover, FailoverLayer, Route, Target, TargetView};
 use donjon_testkit::ScriptedLlm;
 use tower::{Layer, service_fn};
 
@@ -123,9 +123,9 @@ async fn the_last_target_gets_the_request_itself() {
 struct Backwards;
 
 impl Route for Backwards {
-    fn order(&self, targets: Targets<'_>, _: &LlmRequest) -> Order {
-        // One that does not exist is as if it was not named.
-        [7].into_iter().chain((1..targets.len()).rev()).collect()
+    fn choose<'a>(&self, candidates: Candidates<'a>, _: &LlmRequest) -> Option<TargetView<'a>> {
+        let last = candidates.iter().last();
+        last.filter(|target| target.name().as_str() != "a")
     }
 }
 

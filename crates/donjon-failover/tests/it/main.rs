@@ -6,9 +6,12 @@ mod course;
 mod drops;
 mod errors;
 mod handle;
+mod health;
 mod ledger;
+mod live;
 mod model;
 mod readiness;
+mod routing;
 mod streams;
 
 use std::time::Duration;

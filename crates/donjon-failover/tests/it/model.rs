@@ -1,6 +1,6 @@
 //! Any script of errors comes out as a naive model of failover says.
 
-use donjon_core::ErrorKind;
+use donjon_core::{ErrorKind, LlmError};
 use proptest::prelude::*;
 
 use crate::{ask, counts, failover, model, reasons, request};
@@ -15,20 +15,26 @@ type Outcome = Result<usize, (ErrorKind, Vec<ErrorKind>)>;
 fn naive(plans: &[Plan]) -> (Vec<usize>, Outcome) {
     let mut asked = vec![0; plans.len()];
     let mut why = Vec::new();
+    // Those that are passed over stand last.
+    let off = plans.iter().filter(|(_, enabled)| !enabled);
+    let off = off.map(|_| ErrorKind::Unsent);
     for (at, (does, enabled)) in plans.iter().enumerate() {
         if !enabled {
-            why.push(ErrorKind::Unsent);
             continue;
         }
         asked[at] = 1;
         match does {
             None => return (asked, Ok(at)),
-            Some(kind) if kind.disposition().failover || *kind == ErrorKind::AllTargetsFailed => {
+            Some(kind)
+                if LlmError::new(*kind, "").disposition().failover
+                    || *kind == ErrorKind::AllTargetsFailed =>
+            {
                 why.push(*kind);
             }
             Some(kind) => {
                 let late = *kind == ErrorKind::Timeout(donjon_core::TimeoutClock::Total);
-                let failed = why.iter().any(|kind| *kind != ErrorKind::Unsent);
+                let failed = !why.is_empty();
+                why.extend(off);
                 return (
                     asked,
                     Err((*kind, if late && failed { why } else { vec![] })),
@@ -36,6 +42,7 @@ fn naive(plans: &[Plan]) -> (Vec<usize>, Outcome) {
             }
         }
     }
+    why.extend(off);
     match (plans, &why[..]) {
         ([(Some(only), true)], _) => (asked, Err((*only, vec![]))),
         _ => (asked, Err((ErrorKind::AllTargetsFailed, why))),
