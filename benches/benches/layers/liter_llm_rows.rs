@@ -33,6 +33,9 @@ pub(crate) fn rows() -> Vec<Row> {
         row(Row::above(LEAF, "liter-llm circuit breaker"), |pending| {
             circuit().layer(leaf(pending))
         }),
+        row(Row::above(LEAF, "liter-llm budget"), |pending| {
+            budget().layer(leaf(pending))
+        }),
         row(Row::above(LEAF, "liter-llm, seven stacked"), seven),
     ]
 }
@@ -41,15 +44,19 @@ pub(crate) fn rows() -> Vec<Row> {
 fn seven(
     pending: bool,
 ) -> impl Service<LlmRequest, Response = LlmResponse, Error = LiterLlmError, Future: Send> + Clone {
+    let limited =
+        CooldownLayer::new(Duration::from_secs(1)).layer(in_flight().layer(leaf(pending)));
+    let costed = CostTrackingLayer.layer(rate_limit().layer(limited));
+    let budgeted = budget().layer(costed);
+    TracingLayer.layer(HooksLayer::single(Arc::new(Idle)).layer(budgeted))
+}
+
+fn budget() -> BudgetLayer {
     let budget = BudgetConfig {
         global_limit: Some(1e12),
         ..BudgetConfig::default()
     };
-    let limited =
-        CooldownLayer::new(Duration::from_secs(1)).layer(in_flight().layer(leaf(pending)));
-    let costed = CostTrackingLayer.layer(rate_limit().layer(limited));
-    let budgeted = BudgetLayer::new(budget, Arc::new(BudgetState::new())).layer(costed);
-    TracingLayer.layer(HooksLayer::single(Arc::new(Idle)).layer(budgeted))
+    BudgetLayer::new(budget, Arc::new(BudgetState::new()))
 }
 
 struct Idle;

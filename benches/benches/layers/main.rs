@@ -5,11 +5,14 @@
 #![expect(clippy::print_stdout, reason = "a program that prints its figures")]
 
 mod breaker_rows;
+mod budget_rows;
 mod donjon;
+mod failover_rows;
 mod leaf;
 mod liter_llm_rows;
 mod pool_rows;
 mod rate_limit_rows;
+mod token_count_rows;
 mod tower_resilience_rows;
 mod tower_rows;
 
@@ -29,6 +32,9 @@ fn main() -> Result<(), String> {
     rows.extend(breaker_rows::rows());
     rows.extend(rate_limit_rows::rows());
     rows.extend(pool_rows::rows());
+    rows.extend(budget_rows::rows());
+    rows.extend(failover_rows::rows());
+    rows.extend(token_count_rows::rows());
     rows.extend(tower_rows::rows());
     rows.extend(tower_resilience_rows::rows());
     rows.extend(liter_llm_rows::rows());

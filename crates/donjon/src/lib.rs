@@ -4,11 +4,14 @@
 //!
 //! | feature | what it brings | default |
 //! |---|---|---|
+//! | `budget`, `budget-file-store` | [`budget`]: what may be spent and what was, at the prices of a list; kept in a file | `budget` |
+//! | `cache` | [`cache`]: what was answered before, replayed chunk for chunk; one call for all who ask the same | yes |
 //! | `circuit-breaker` | [`circuit_breaker`]: stops asking a target that fails or is slow | yes |
 //! | `rate-limit` | [`rate_limit`]: requests and tokens over any windows, learned limits | yes |
 //! | `pool` | [`pool`]: so many calls at a time, fixed or adaptive, a fair queue | yes |
 //! | `retry` | [`retry`]: `Retry-After`, backoff with jitter, a retry budget | yes |
 //! | `timeout` | [`timeout`]: first token, idle, response, total, each its own clock | yes |
+//! | `token-count`, `tokenizer-files` | [`token_count`]: tokens, exact or with their error, and what does not fit a model | `token-count` |
 //! | `failover` | [`failover`]: ordered targets, up to the first token | yes |
 //! | `preset` | [`Preset`] of all of these | yes |
 //! | `providers` | [`providers`]: OpenAI and compatible servers, Anthropic, over any http service | yes |
@@ -53,10 +56,16 @@
 //! ```
 
 #[cfg(feature = "preset")]
+mod cached;
+#[cfg(feature = "preset")]
 mod preset;
 #[cfg(feature = "preset")]
 mod stack;
 
+#[cfg(feature = "budget")]
+pub use donjon_budget as budget;
+#[cfg(feature = "cache")]
+pub use donjon_cache as cache;
 #[cfg(feature = "circuit-breaker")]
 pub use donjon_circuit_breaker as circuit_breaker;
 pub use donjon_core::*;
@@ -74,6 +83,8 @@ pub use donjon_retry as retry;
 pub use donjon_serve as serve;
 #[cfg(feature = "timeout")]
 pub use donjon_timeout as timeout;
+#[cfg(feature = "token-count")]
+pub use donjon_token_count as token_count;
 #[cfg(feature = "preset")]
 pub use preset::{Preset, PresetError};
 #[cfg(feature = "preset")]

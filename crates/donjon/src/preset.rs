@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, error::Error, fmt, time::Duration};
 
+use donjon_budget::{BudgetLayer, Budgets};
+use donjon_cache::CacheLayer;
 use donjon_circuit_breaker::{BreakerBuilder, BreakerLayer};
 use donjon_core::{
     CommitLayer, Name,
@@ -12,28 +14,36 @@ use donjon_pool::{PoolBuilder, PoolLayer};
 use donjon_rate_limit::{RateLimitBuilder, RateLimitLayer};
 use donjon_retry::RetryLayer;
 use donjon_timeout::{DeadlineLayer, TimeoutLayer};
+use donjon_token_count::TokenCountLayer;
 use tower_layer::Layer;
 
-use crate::stack::{Handles, Stack, TargetHandles};
+use crate::{
+    cached::Cached,
+    stack::{Handles, Stack, TargetHandles},
+};
 
 /// Builds the preset stack:
 ///
 /// ```text
-/// deadline → rate limit (callers) → failover ┬ target 1
-///                                            └ target 2 …
+/// deadline → cache and single flight → rate limit (callers) → failover ┬ target 1
+///                                                                      └ target 2 …
 /// each target:
-/// retry → breaker (peek) → pool → rate limit (provider) → breaker (admit) → timeout → commit → service
+/// retry → breaker (peek) → token count → budget → pool → rate limit (provider) → breaker (admit) → timeout
+/// → commit → service
 /// ```
 ///
 /// Every layer has its own defaults until it is replaced. The budget of retries and the clocks are
-/// shared by all targets; circuit, pool and provider's limits are each target's own. Pools and limits
-/// are there where they are asked for. Layers that come later join the stack without a change to the
+/// shared by all targets; circuit, pool and provider's limits are each target's own. Cache, token
+/// count, budgets, pools and limits are there where they are asked for. Layers that come later join the stack without a change to the
 /// code that builds it.
 #[derive(Debug)]
 pub struct Preset<S> {
     targets: Vec<Target<S>>,
     total: Option<Duration>,
     patience: Option<Duration>,
+    cache: Option<CacheLayer>,
+    tokens: Option<TokenCountLayer>,
+    budgets: Option<Budgets>,
     callers: Option<RateLimitLayer>,
     retry: RetryLayer,
     breaker: Option<BreakerBuilder>,
@@ -50,6 +60,7 @@ struct Own {
     breaker: Option<BreakerLayer>,
     pool: Option<PoolLayer>,
     rate_limit: Option<RateLimitLayer>,
+    budget: Option<BudgetLayer>,
 }
 
 impl<S> Preset<S> {
@@ -59,6 +70,9 @@ impl<S> Preset<S> {
             targets: Vec::new(),
             total: None,
             patience: None,
+            cache: None,
+            tokens: None,
+            budgets: None,
             callers: None,
             retry: RetryLayer::default(),
             breaker: Some(BreakerLayer::builder()),
@@ -89,6 +103,38 @@ impl<S> Preset<S> {
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = Some(patience);
+        self
+    }
+
+    /// What was answered before, and what others ask at the same time: a hit costs nothing below, not
+    /// even of the caller's own limits. Default none.
+    #[must_use]
+    pub fn cache(mut self, cache: impl Into<Option<CacheLayer>>) -> Self {
+        self.cache = cache.into();
+        self
+    }
+
+    /// How tokens are counted, at each target for the model that is to serve: for limits and budgets, and
+    /// to refuse what cannot fit the model, so that a larger one is asked. Default not at all.
+    #[must_use]
+    pub fn token_count(mut self, tokens: impl Into<Option<TokenCountLayer>>) -> Self {
+        self.tokens = tokens.into();
+        self
+    }
+
+    /// What may be spent, by all targets together: each attempt is reserved and settled at the price of
+    /// the target that takes it, found by the name of the model. Default none.
+    #[must_use]
+    pub fn budgets(mut self, budgets: impl Into<Option<Budgets>>) -> Self {
+        self.budgets = budgets.into();
+        self
+    }
+
+    /// The budget of one target, where it has to be said whose prices it has
+    /// ([`BudgetLayer::provider`]).
+    #[must_use]
+    pub fn budget_of(mut self, target: impl Into<Name>, budget: BudgetLayer) -> Self {
+        self.own.entry(target.into()).or_default().budget = Some(budget);
         self
     }
 
@@ -177,6 +223,9 @@ impl<S> Preset<S> {
             targets,
             total,
             patience,
+            cache,
+            tokens,
+            budgets,
             callers,
             retry,
             breaker,
@@ -205,6 +254,7 @@ impl<S> Preset<S> {
                 (None, Some(all)) => Some(all.clone().build().map_err(PresetError::new)?),
                 (own, _) => own,
             };
+            let budget = own.budget.or_else(|| budgets.as_ref().map(Budgets::layer));
             handles.push(TargetHandles {
                 target: name,
                 breaker: breaker.as_ref().map(BreakerLayer::handle),
@@ -217,8 +267,11 @@ impl<S> Preset<S> {
                 let admitted = CheckService::new(attempt, admit);
                 let limited = Gate::new(admitted, limit.map(|limit| limit.admitter()));
                 let pooled = Gate::new(limited, pool.map(|pool| pool.admitter()));
+                let paid = CheckService::new(pooled, budget.map(|budget| budget.check()));
+                let counter = tokens.as_ref().map(TokenCountLayer::check);
+                let counted = CheckService::new(paid, counter);
                 let peek = breaker.map(|breaker| breaker.peek().check());
-                retry.layer(CheckService::new(pooled, peek))
+                retry.layer(CheckService::new(counted, peek))
             }));
         }
         if let Some(name) = own.into_keys().next() {
@@ -238,11 +291,15 @@ impl<S> Preset<S> {
             failover: failover.handle(),
             retry: retry.handle(),
             timeout: timeout.handle(),
+            cache: cache.as_ref().map(CacheLayer::handle),
+            tokens: tokens.as_ref().map(TokenCountLayer::handle),
+            budgets: budgets.as_ref().map(Budgets::handle),
             callers: callers.as_ref().map(RateLimitLayer::handle),
             targets: handles,
         };
         let limited = Gate::new(failover, callers.map(|callers| callers.admitter()));
-        Ok(Stack::new(deadline.layer(limited), handles))
+        let cached = Cached::new(limited, cache.as_ref());
+        Ok(Stack::new(deadline.layer(cached), handles))
     }
 }
 

@@ -7,6 +7,8 @@ use std::{
     task::{self, Poll},
 };
 
+use donjon_budget::{BudgetCheck, BudgetHandle};
+use donjon_cache::CacheHandle;
 use donjon_circuit_breaker::{Admit, BreakerHandle, Peek};
 use donjon_core::{
     Commit, Figure, Labelled, LlmError, LlmRequest, LlmResponse, Name, Snapshot,
@@ -17,14 +19,19 @@ use donjon_pool::{Admitter, PoolHandle};
 use donjon_rate_limit::{Limiter, RateLimitHandle};
 use donjon_retry::{Retry, RetryHandle};
 use donjon_timeout::{Deadline, Timeout, TimeoutHandle};
+use donjon_token_count::{TokenCounter, TokenHandle};
 use pin_project_lite::pin_project;
 use tower_service::Service;
+
+use crate::cached::Cached;
 
 /// From the inside out.
 type Attempt<S> = CheckService<Timeout<Commit<S>>, Option<Admit>>;
 type Queued<S> = Gate<Gate<Attempt<S>, Option<Limiter>>, Option<Admitter>>;
-type OfTarget<S> = Retry<CheckService<Queued<S>, Option<Peek>>>;
-type Inner<S> = Deadline<Gate<Failover<OfTarget<S>>, Option<Limiter>>>;
+type Paid<S> = CheckService<Queued<S>, Option<BudgetCheck>>;
+type Counted<S> = CheckService<Paid<S>, Option<TokenCounter>>;
+type OfTarget<S> = Retry<CheckService<Counted<S>, Option<Peek>>>;
+type Inner<S> = Deadline<Cached<Gate<Failover<OfTarget<S>>, Option<Limiter>>>>;
 
 /// The preset stack around the targets of a [`Preset`](crate::Preset): always ready, cheap to clone.
 pub struct Stack<S> {
@@ -37,6 +44,9 @@ pub(crate) struct Handles {
     pub(crate) failover: FailoverHandle,
     pub(crate) retry: RetryHandle,
     pub(crate) timeout: TimeoutHandle,
+    pub(crate) cache: Option<CacheHandle>,
+    pub(crate) tokens: Option<TokenHandle>,
+    pub(crate) budgets: Option<BudgetHandle>,
     pub(crate) callers: Option<RateLimitHandle>,
     pub(crate) targets: Vec<TargetHandles>,
 }
@@ -78,6 +88,21 @@ impl<S> Stack<S> {
         &self.handles.timeout
     }
 
+    /// Reads and controls what was answered before, where that is kept.
+    pub fn cache(&self) -> Option<&CacheHandle> {
+        self.handles.cache.as_ref()
+    }
+
+    /// Reads what is known of tokens, where they are counted.
+    pub fn tokens(&self) -> Option<&TokenHandle> {
+        self.handles.tokens.as_ref()
+    }
+
+    /// Reads and controls what may be spent, where that is limited.
+    pub fn budgets(&self) -> Option<&BudgetHandle> {
+        self.handles.budgets.as_ref()
+    }
+
     /// Reads and controls what each caller may use, where that is limited.
     pub fn caller_limit(&self) -> Option<&RateLimitHandle> {
         self.handles.callers.as_ref()
@@ -104,6 +129,18 @@ impl<S> Stack<S> {
             Arc::new(handles.timeout.clone()),
             Arc::new(Targets(handles.clone())),
         ];
+        if let Some(cache) = &handles.cache {
+            all.push(Arc::new(cache.clone()));
+            if let Some(flights) = cache.single_flight() {
+                all.push(Arc::new(flights.clone()));
+            }
+        }
+        if let Some(tokens) = &handles.tokens {
+            all.push(Arc::new(tokens.clone()));
+        }
+        if let Some(budgets) = &handles.budgets {
+            all.push(Arc::new(budgets.clone()));
+        }
         if let Some(callers) = &handles.callers {
             all.push(Arc::new(Labelled::new("of", "callers", callers.clone())));
         }
@@ -158,8 +195,9 @@ impl Snapshot for Targets {
 
 impl<S> Stack<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
+    S: Service<LlmRequest, Response = LlmResponse> + Clone + Send + Sync + 'static,
     S::Error: Into<LlmError>,
+    S::Future: Send,
 {
     /// Calls it, which it is always ready for, without a `&mut`.
     pub fn send(&self, request: LlmRequest) -> StackFuture<S> {
@@ -170,8 +208,9 @@ where
 
 impl<S> Service<LlmRequest> for Stack<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
+    S: Service<LlmRequest, Response = LlmResponse> + Clone + Send + Sync + 'static,
     S::Error: Into<LlmError>,
+    S::Future: Send,
 {
     type Response = LlmResponse;
     type Error = LlmError;
@@ -211,7 +250,11 @@ pin_project! {
     where
         S: Service<LlmRequest, Response = LlmResponse>,
         S: Clone,
+        S: Send,
+        S: Sync,
+        S: 'static,
         S::Error: Into<LlmError>,
+        S::Future: Send,
     {
         #[pin]
         inner: <Inner<S> as Service<LlmRequest>>::Future,
@@ -220,8 +263,9 @@ pin_project! {
 
 impl<S> Future for StackFuture<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
+    S: Service<LlmRequest, Response = LlmResponse> + Clone + Send + Sync + 'static,
     S::Error: Into<LlmError>,
+    S::Future: Send,
 {
     type Output = Result<LlmResponse, LlmError>;
 
@@ -232,8 +276,9 @@ where
 
 impl<S> fmt::Debug for StackFuture<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
+    S: Service<LlmRequest, Response = LlmResponse> + Clone + Send + Sync + 'static,
     S::Error: Into<LlmError>,
+    S::Future: Send,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("StackFuture")

@@ -4,7 +4,12 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::{Deserialize, Deserializer, de};
 
-use super::admission::{Breaker, Limits, Pool, Tenants};
+use super::{
+    admission::{Breaker, Limits, Pool, Tenants},
+    budget::Budget,
+    cache::Cache,
+    tokens::Tokens,
+};
 
 /// The gateway's configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -26,6 +31,12 @@ pub struct Config {
     /// When a provider is not asked any more.
     #[serde(default)]
     pub breaker: Breaker,
+    /// What is answered from memory; nothing if not said.
+    pub cache: Option<Cache>,
+    /// How tokens are counted; they are not if not said.
+    pub tokens: Option<Tokens>,
+    /// What may be spent; nothing is counted if not said.
+    pub budget: Option<Budget>,
     /// Who the callers are, and what each may use.
     pub tenants: Option<Tenants>,
     /// The gateway's own http service.
@@ -51,6 +62,9 @@ pub struct Provider {
     pub pool: Option<Pool>,
     /// What it may be asked in a time.
     pub limits: Option<Limits>,
+    /// Whose prices it has, by the name in the list (`openai`, `anthropic`); those of its kind if not
+    /// said.
+    pub prices: Option<String>,
     /// For `scripted`: every how-manieth call fails; never if not said.
     pub fail_every: Option<u32>,
 }
@@ -70,8 +84,12 @@ pub enum Kind {
     OpenRouter,
     /// Ollama.
     Ollama,
+    /// Ollama, by its own API rather than the one that is like OpenAI's.
+    OllamaNative,
     /// Anthropic.
     Anthropic,
+    /// Gemini.
+    Gemini,
     /// A model in the gateway itself that makes its answers up.
     Scripted,
 }
@@ -280,6 +298,9 @@ impl Config {
             timeout: Timeout::default(),
             failover: Failover::default(),
             breaker: Breaker::default(),
+            cache: None,
+            tokens: None,
+            budget: None,
             tenants: None,
             server: Server::default(),
         };
@@ -339,7 +360,8 @@ impl Config {
             if provider.kind == Kind::AzureOpenAi && provider.base_url.is_none() {
                 return fault("base_url", "an Azure resource has an address of its own");
             }
-            let keyless = [Kind::Ollama, Kind::Scripted].contains(&provider.kind);
+            let keyless =
+                [Kind::Ollama, Kind::OllamaNative, Kind::Scripted].contains(&provider.kind);
             if !keyless && provider.api_key.is_none() {
                 return fault("api_key", "is missing");
             }
@@ -364,6 +386,7 @@ impl Provider {
             max_connections: None,
             pool: None,
             limits: None,
+            prices: None,
             fail_every: None,
         }
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use donjon::{
     BoxLlmService, ErrorKind, LlmError,
     providers::{
-        Anthropic, OpenAi, OpenAiBuilder, Provider,
+        Anthropic, Gemini, Ollama, OpenAi, OpenAiBuilder, Provider,
         transport::{HttpClient, HttpClientBuilder},
     },
 };
@@ -34,6 +34,32 @@ fn build(name: &str, said: &Said, config: &Config) -> Result<BoxLlmService, Conf
         Kind::Scripted => scripted(said.fail_every),
         Kind::Anthropic => {
             let mut codec = Anthropic::builder();
+            if let Some(url) = &said.base_url {
+                codec = codec.base_url(url);
+            }
+            if let Some(key) = &said.api_key {
+                codec = codec.api_key(key.reveal());
+            }
+            let codec = codec
+                .build()
+                .map_err(|error| ConfigError::new(path(error.field()), error))?;
+            BoxLlmService::new(Provider::new(codec, client()?))
+        }
+        Kind::Gemini => {
+            let mut codec = Gemini::builder();
+            if let Some(url) = &said.base_url {
+                codec = codec.base_url(url);
+            }
+            if let Some(key) = &said.api_key {
+                codec = codec.api_key(key.reveal());
+            }
+            let codec = codec
+                .build()
+                .map_err(|error| ConfigError::new(path(error.field()), error))?;
+            BoxLlmService::new(Provider::new(codec, client()?))
+        }
+        Kind::OllamaNative => {
+            let mut codec = Ollama::builder();
             if let Some(url) = &said.base_url {
                 codec = codec.base_url(url);
             }

@@ -1,13 +1,18 @@
 //! A gateway: several providers behind one OpenAI- and Anthropic-compatible address.
 
 mod admission;
+mod budget;
+mod cache;
 mod config;
 mod leaf;
 mod routes;
+mod tokens;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 pub use admission::{Adaptive, Breaker, Limits, Pool, Tenants};
+pub use budget::{Allowance, Budget, By, Dollars, OwnPrice, Per, Unknown};
+pub use cache::{Cache, Keep, Share};
 pub use config::{Config, ConfigError, Kind, Secret, Span};
 use donjon::{
     BoxLlmService, Identity, Labelled, Name, Preset, Snapshot,
@@ -20,6 +25,7 @@ use donjon::{
     timeout::TimeoutLayer,
 };
 pub use routes::{Routes, RoutesFuture};
+pub use tokens::Tokens;
 use wildmatch::WildMatch;
 
 /// The backoff before the first retry, where only the longest is said.
@@ -51,11 +57,17 @@ impl Gateway {
             .map(Tenants::layer)
             .transpose()?
             .flatten();
+        let cache = config.cache.as_ref().map(Cache::layer).transpose()?;
+        let budgets = config.budget.as_ref().map(Budget::budgets).transpose()?;
+        let tokens = config.tokens.as_ref().map(Tokens::layer).transpose()?;
         let mut routes = Vec::new();
         for (at, route) in config.routes.iter().enumerate() {
             let mut preset = Preset::new()
                 .retry(retry.clone())
                 .timeout(timeout.clone())
+                .cache(cache.clone())
+                .token_count(tokens.clone())
+                .budgets(budgets.clone())
                 .caller_limit(callers.clone())
                 .breaker(None);
             if let Some(total) = config.timeout.total {
@@ -70,8 +82,14 @@ impl Gateway {
                     return Err(ConfigError::new(path, "there is no such provider"));
                 };
                 let target = named(route, place, target, leaf);
-                if let Some(gates) = gates.get(&route.targets[place].provider) {
+                let provider = &route.targets[place].provider;
+                if let Some(gates) = gates.get(provider) {
                     preset = gates.at(target.name(), preset);
+                }
+                let prices = config.providers.get(provider).and_then(budget::prices_of);
+                if let (Some(budgets), Some(prices)) = (&budgets, prices) {
+                    let layer = budgets.layer().provider(prices);
+                    preset = preset.budget_of(target.name(), layer);
                 }
                 preset = preset.target(target);
             }

@@ -5,10 +5,13 @@
 //! milliseconds, and what is asserted is order and number, not duration.
 
 mod admission;
+mod budget;
+mod cache;
 mod client;
 mod config;
 mod dialects;
 mod disconnect;
+mod embeddings;
 mod errors;
 mod limits;
 mod message;

@@ -159,6 +159,7 @@ pub(crate) struct Caller {
     sender: http1::SendRequest<Full<Bytes>>,
     connection: JoinHandle<()>,
     tenant: Option<&'static str>,
+    header: Option<(&'static str, &'static str)>,
 }
 
 impl Caller {
@@ -175,6 +176,7 @@ impl Caller {
             sender,
             connection,
             tenant: None,
+            header: None,
         }
     }
 
@@ -185,6 +187,12 @@ impl Caller {
     /// Asks from now on as this tenant.
     pub(crate) fn of(mut self, tenant: &'static str) -> Self {
         self.tenant = Some(tenant);
+        self
+    }
+
+    /// Asks from now on with this header.
+    pub(crate) fn asking(mut self, name: &'static str, value: &'static str) -> Self {
+        self.header = Some((name, value));
         self
     }
 
@@ -215,6 +223,9 @@ impl Caller {
             .header("content-type", "application/json");
         if let Some(tenant) = self.tenant {
             request = request.header("x-donjon-tenant", tenant);
+        }
+        if let Some((name, value)) = self.header {
+            request = request.header(name, value);
         }
         if path == MESSAGES {
             request = request.header("anthropic-version", "2023-06-01");

@@ -4,6 +4,7 @@ mod admission;
 mod drops;
 mod laws;
 mod layers;
+mod money;
 mod scenarios;
 
 use std::time::Duration;

@@ -1,0 +1,200 @@
+//! Cache, budget, limits, retries and counted tokens together.
+
+use std::time::Duration;
+
+use donjon::{
+    BoxLlmService, CommitLayer, ErrorKind, Estimate, LlmError, LlmRequest, Message, NanoUsd,
+    Origin, Preset, TimeoutClock, Usage,
+    budget::{Budgets, Limit, Price, PriceTable},
+    cache::{CacheLayer, Strategy},
+    failover::Target,
+    rate_limit::{Limit as Quota, RateLimitLayer},
+    retry::RetryLayer,
+    token_count::{Estimator, Model, Rules, TokenCountLayer},
+};
+use donjon_testkit::{Script, ScriptedLlm};
+use tower::{Layer, Service, ServiceExt};
+
+/// $1 a million tokens of prompt, $10 of answer.
+fn prices() -> PriceTable {
+    let mut prices = PriceTable::empty();
+    let price = Price::new(NanoUsd::from_dollars(1), NanoUsd::from_dollars(10));
+    for model in ["m", "small", "large"] {
+        prices.set("home", model, price.clone()).expect("sensible");
+    }
+    prices
+}
+
+fn budgets(dollars: i64) -> Budgets {
+    let limit = Limit::hard(NanoUsd::from_dollars(dollars)).per_day();
+    let budgets = Budgets::builder().prices(prices()).limit(limit).build();
+    budgets.expect("sensible")
+}
+
+fn cost(input: i64, output: i64) -> NanoUsd {
+    NanoUsd::from_nanos(input * 1_000 + output * 10_000)
+}
+
+fn request() -> LlmRequest {
+    let mut request = LlmRequest::chat("m", [Message::user("What is a donjon?")]);
+    request.call.estimate = Some(Estimate::new(100, 50));
+    request
+}
+
+/// Every order of `things`.
+fn orders<T: Copy>(things: &[T]) -> Vec<Vec<T>> {
+    if things.is_empty() {
+        return vec![Vec::new()];
+    }
+    let mut all = Vec::new();
+    for (at, first) in things.iter().enumerate() {
+        let rest = [&things[..at], &things[at + 1..]].concat();
+        for mut order in orders(&rest) {
+            order.insert(0, *first);
+            all.push(order);
+        }
+    }
+    all
+}
+
+/// L8: whatever the order, a hit is never billed and every attempt is that the provider bills.
+#[tokio::test(start_paused = true)]
+async fn in_whatever_order_layers_stand_a_hit_is_free_and_every_billed_attempt_is_paid() {
+    for order in orders(&["cache", "budget", "limit", "retry"]) {
+        for streamed in [false, true] {
+            // The first is waited for in vain, and may have worked all the while; the second is
+            // refused, and is not billed; the third answers.
+            let vain = ErrorKind::Timeout(TimeoutClock::FirstToken);
+            let model = ScriptedLlm::new(Script::answer("A keep.").usage(Usage::new(90, 10)))
+                .then(Script::fail(vain))
+                .then(Script::fail(ErrorKind::Overloaded));
+            let again = |error: &LlmError| {
+                let mut row = error.disposition();
+                row.retry = true;
+                row
+            };
+            let retry = RetryLayer::builder()
+                .classify(again)
+                .build()
+                .expect("sensible");
+            let budgets = budgets(1);
+            let limit = RateLimitLayer::builder().limit(Quota::tokens(1_000_000).per_day());
+            let limit = limit.build().expect("sensible");
+            let cache = CacheLayer::builder().strategy(Strategy::Aggressive);
+            let cache = cache.build().expect("sensible");
+            let mut stack = BoxLlmService::new(CommitLayer::new().layer(model.clone()));
+            for layer in order.iter().rev() {
+                stack = match *layer {
+                    "cache" => BoxLlmService::new(cache.layer(stack)),
+                    "budget" => BoxLlmService::new(budgets.layer().provider("home").layer(stack)),
+                    "limit" => BoxLlmService::new(limit.layer(stack)),
+                    _ => BoxLlmService::new(retry.layer(stack)),
+                };
+            }
+            let mut ask = async || {
+                let request = if streamed {
+                    request().streamed()
+                } else {
+                    request()
+                };
+                let answer = stack.ready().await.expect("ready").call(request).await;
+                let answer = answer.expect("served");
+                let origin = answer.head.origin;
+                answer.collect().await.expect("whole");
+                origin
+            };
+            let what = format!("{order:?}, streamed: {streamed}");
+            assert_eq!(ask().await, Origin::Upstream, "{what}");
+            // The prompt of the first attempt, and all of the third.
+            let paid = cost(100, 0) + cost(90, 10);
+            let spent = || budgets.handle().report().total().cost;
+            assert_eq!(spent(), paid, "{what}");
+            let used = || limit.handle().peek(&donjon::Key::Global)[0].used;
+            assert_eq!(used(), 200, "{what}");
+            for _ in 0..5 {
+                assert_eq!(ask().await, Origin::Cache, "{what}");
+            }
+            assert_eq!((spent(), used()), (paid, 200), "{what}");
+            assert_eq!(model.count(), 3, "{what}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_prompt_that_is_too_long_for_one_model_goes_to_a_larger_one_and_is_paid_there() {
+    let counted = |context| Model::new(Estimator::new("words"), Rules::chatml()).context(context);
+    let tokens = TokenCountLayer::builder()
+        .model("small", counted(200))
+        .model("large", counted(100_000))
+        .build()
+        .expect("sensible");
+    let (small, large) = (ScriptedLlm::new("hi"), ScriptedLlm::new("hi"));
+    let target = |name: &'static str, model: &ScriptedLlm| {
+        Target::new(name, BoxLlmService::new(model.clone())).with_model(name)
+    };
+    let budgets = budgets(1);
+    let mut stack = Preset::new()
+        .target(target("small", &small))
+        .target(target("large", &large))
+        .token_count(tokens)
+        .budget_of("small", budgets.layer().provider("home"))
+        .budget_of("large", budgets.layer().provider("home"))
+        .budgets(budgets.clone())
+        .build()
+        .expect("sensible");
+    let mut ask = async |words: usize| {
+        let mut request = LlmRequest::chat("m", [Message::user("word ".repeat(words))]);
+        request.edit_chat().expect("a chat").max_tokens = Some(50);
+        let answer = stack.ready().await.expect("ready").call(request).await;
+        answer.expect("served").head.target.expect("a target")
+    };
+    assert_eq!(&*ask(10).await, "small");
+    assert_eq!(&*ask(1_000).await, "large");
+    assert_eq!((small.count(), large.count()), (1, 1));
+    let report = budgets.handle().report();
+    let models = report.by_model();
+    let lines: Vec<_> = models.keys().map(ToString::to_string).collect();
+    assert!(lines.iter().any(|name| name.contains("large")), "{lines:?}");
+    let tokens = stack.tokens().expect("counted");
+    assert!(tokens.models().len() >= 2);
+}
+
+/// A tenant's quota and the provider's see a hit as little as the budget does.
+#[tokio::test(start_paused = true)]
+async fn in_the_preset_a_hit_passes_nothing_that_costs() {
+    let model = ScriptedLlm::new(Script::answer("A keep.").usage(Usage::new(90, 10)));
+    let callers = RateLimitLayer::builder().limit(Quota::requests(1).per_day());
+    let callers = callers
+        .max_wait(Duration::from_millis(1))
+        .for_callers()
+        .build();
+    let budgets = budgets(1);
+    let cache = CacheLayer::builder().strategy(Strategy::Aggressive).build();
+    let mut stack = Preset::new()
+        .target(Target::new("home", BoxLlmService::new(model.clone())))
+        .cache(cache.expect("sensible"))
+        .caller_limit(callers.expect("sensible"))
+        .budget_of("home", budgets.layer().provider("home"))
+        .budgets(budgets)
+        .build()
+        .expect("sensible");
+    for turn in 0..10 {
+        let request = if turn % 2 == 0 {
+            request()
+        } else {
+            request().streamed()
+        };
+        let answer = stack.ready().await.expect("ready").call(request).await;
+        assert_eq!(
+            answer.expect("served").text().await.expect("whole"),
+            "A keep."
+        );
+    }
+    assert_eq!(model.count(), 1);
+    assert_eq!(stack.cache().expect("a cache").hits(), 9);
+    assert_eq!(stack.budgets().expect("budgets").settled(), 1);
+    let names: Vec<_> = stack.snapshots().iter().map(|of| of.layer()).collect();
+    for layer in ["cache", "single_flight", "budget"] {
+        assert!(names.contains(&layer), "{names:?}");
+    }
+}
