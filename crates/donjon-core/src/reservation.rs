@@ -121,7 +121,8 @@ impl<A: Account> Reservation<A> {
     /// It was given up, or told nothing of what it used.
     fn best_known(&self, account: &A, told: Option<Usage>) -> Settlement {
         let input = self.input(account);
-        let serving = self.sent.serving(self.committed);
+        let alone = self.committed && self.sent.is_one();
+        let serving = (!alone).then(|| self.sent.serving(self.committed)).flatten();
         if serving.is_none() && !self.committed && !matches!(self.sent, Sent::Unknown) {
             return self.failed(account, None);
         }
@@ -133,6 +134,9 @@ impl<A: Account> Reservation<A> {
             output: told.output.max(streamed),
             ..told
         };
+        if alone {
+            return Settlement::Estimated(usage);
+        }
         let spent = self.sent.spent(serving, None, input);
         Settlement::Estimated(usage.plus(spent.usage))
     }
