@@ -1,6 +1,6 @@
 //! What the admitted path costs.
 
-use donjon_core::{Estimate, KeyBy};
+use donjon_core::{ChatCompletion, Estimate, KeyBy};
 use donjon_rate_limit::{Limit, RateLimitBuilder, RateLimitLayer};
 use donjon_testkit::AtOnce;
 use tower::Layer;
@@ -33,4 +33,16 @@ async fn a_call_that_is_admitted_allocates_nothing() {
     assert_eq!(allocations(four().key_by(KeyBy::Tenant)), 0);
     assert_eq!(allocations(four().key_by(KeyBy::Tenant).for_callers()), 0);
     assert_eq!(allocations(RateLimitLayer::builder().learn(true)), 0);
+}
+
+/// There is one attempt, so what others have used need not be looked up.
+#[tokio::test(start_paused = true)]
+async fn nor_does_one_whose_answer_says_nothing_of_its_usage() {
+    let silent = AtOnce::new(ChatCompletion::text("m", "hi"));
+    let mut service = four().build().expect("sensible").layer(silent);
+    let mut request = of_tenant("acme");
+    request.call.dispatch().stamp_sent();
+    let mut call = || AtOnce::through(&mut service, request.clone());
+    call();
+    assert_eq!(allocation_counter::measure(call).count_total, 0);
 }
