@@ -122,7 +122,9 @@ impl<A: Account> Reservation<A> {
     fn best_known(&self, account: &A, told: Option<Usage>) -> Settlement {
         let input = self.input(account);
         let alone = self.committed && self.sent.is_one();
-        let serving = (!alone).then(|| self.sent.serving(self.committed)).flatten();
+        let serving = (!alone)
+            .then(|| self.sent.serving(self.committed))
+            .flatten();
         if serving.is_none() && !self.committed && !matches!(self.sent, Sent::Unknown) {
             return self.failed(account, None);
         }
