@@ -52,7 +52,7 @@ fn answers_take_no_more_than_they_may() {
 
 /// Some minutes without `--release`.
 #[test]
-#[ignore = "long"]
+#[ignore = "takes minutes: cargo test -p donjon-cache --test it -- --ignored million"]
 fn a_million_answers_take_no_more_than_they_may() {
     bytes_stay_bounded(1_000_000);
 }

@@ -2,6 +2,7 @@
 
 mod commit;
 mod disposition;
+mod driver;
 mod end;
 mod errors;
 mod ledger;
