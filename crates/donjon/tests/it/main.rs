@@ -1,6 +1,7 @@
 //! The preset stack as its users meet it.
 
 mod admission;
+mod chaos;
 mod drops;
 mod laws;
 mod layers;

@@ -1,0 +1,102 @@
+//! Every fault of an upstream, at every moment, on any of up to three targets, unary and streamed, over
+//! real HTTP on both sides: what the caller gets and when, and what each upstream sees.
+
+mod faults;
+mod front;
+
+use std::time::Duration;
+
+use donjon::{Preset, failover::Target, timeout::TimeoutLayer};
+use donjon_testkit::upstream::Upstream;
+
+use self::{
+    faults::{Due, FIRST_TOKEN, Fault, IDLE, RESPONSE, TOTAL, WORDS, faults, reckon, words},
+    front::{Front, Mode},
+};
+use crate::{Http, always, provider};
+
+/// What backoff and its jitter may add to a call: hints of a second are waited for.
+const BACKOFF: Duration = Duration::from_secs(8);
+
+fn preset(upstreams: &[Upstream]) -> Preset<Http> {
+    let timeout = TimeoutLayer::builder()
+        .first_token(Duration::from_millis(FIRST_TOKEN))
+        .idle(Duration::from_millis(IDLE))
+        .response(Duration::from_millis(RESPONSE))
+        .build()
+        .expect("a good configuration");
+    let preset = Preset::new()
+        .timeout(timeout)
+        .total_timeout(Duration::from_millis(TOTAL));
+    let targets = upstreams.iter().enumerate();
+    targets.fold(preset, |preset, (at, upstream)| {
+        preset.target(Target::new(format!("t{at}"), provider(upstream)))
+    })
+}
+
+/// Asks once where the targets have these faults, and holds both sides against what was reckoned.
+async fn judge(targets: &[&Fault], mode: Mode) -> Result<(), String> {
+    let upstreams: Vec<_> = targets.iter().map(|f| always((f.script)())).collect();
+    let stack = preset(&upstreams).build().expect("a good configuration");
+    let due = reckon(targets, mode);
+    let reply = Front::new(&stack).ask(mode).await;
+    for upstream in &upstreams {
+        // What was given up is closed, and nothing goes on.
+        upstream.wait_for(|seen| seen.in_progress == 0).await;
+    }
+    let seen: Vec<_> = upstreams.iter().map(Upstream::count).collect();
+    let got = match due.due {
+        Due::Whole => reply.is_whole(&words(WORDS)),
+        Due::Error(status) => reply.is_error(status),
+        Due::Cut(shown) => reply.is_cut(&words(shown)),
+    };
+    let timely = |due, at| (due..=due + BACKOFF).contains(&at);
+    let timely = timely(due.head, reply.head_after) && timely(due.end, reply.ended_after);
+    if got && seen == due.attempts && timely {
+        return Ok(());
+    }
+    let names: Vec<_> = targets.iter().map(|fault| fault.name).collect();
+    Err(format!(
+        "{mode:?} {names:?}\n  due: {due:?}\n  seen: {seen:?}\n  got: {reply:?}\n"
+    ))
+}
+
+/// Judges every case, and tells of all that went otherwise.
+async fn judge_all<'a>(cases: impl IntoIterator<Item = Vec<&'a Fault>>) {
+    let mut wrong = Vec::new();
+    for targets in cases {
+        for mode in Mode::ALL {
+            wrong.extend(judge(&targets, mode).await.err());
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} went wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_fault_of_an_only_target() {
+    judge_all(faults().iter().map(|fault| vec![fault])).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_fault_of_two_targets() {
+    let faults = faults();
+    let pairs = faults
+        .iter()
+        .flat_map(|a| faults.iter().map(move |b| vec![a, b]));
+    judge_all(pairs).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_fault_of_two_targets_before_a_good_one() {
+    let faults = faults();
+    let good = &faults[0];
+    let pairs = faults
+        .iter()
+        .flat_map(|a| faults.iter().map(move |b| vec![a, b, good]));
+    judge_all(pairs).await;
+}
