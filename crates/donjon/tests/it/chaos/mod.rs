@@ -3,6 +3,7 @@
 
 mod faults;
 mod front;
+mod weather;
 
 use std::time::Duration;
 
