@@ -66,6 +66,7 @@ mod handle;
 mod huggingface;
 mod image;
 mod layer;
+mod limits;
 mod memo;
 mod models;
 #[cfg(feature = "openai")]
