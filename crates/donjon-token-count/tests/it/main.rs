@@ -2,6 +2,7 @@
 #![cfg(all(not(loom), feature = "openai"))]
 
 mod allocations;
+mod bounded;
 mod calls;
 mod contract;
 mod corpus;
