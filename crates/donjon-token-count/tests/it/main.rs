@@ -12,6 +12,7 @@ mod exact;
 mod huggingface;
 mod known;
 mod overhead;
+mod trimmed;
 
 use donjon_core::{LlmError, LlmRequest, LlmResponse, LlmService};
 

@@ -186,3 +186,43 @@ fn what_anthropic_counts_is_within_the_stated_error() {
     chat.tools = [Tool::function(function)].into();
     within(count("claude-opus-5", chat), 403);
 }
+
+/// The examples of Google's guide of counting (<https://ai.google.dev/gemini-api/docs/tokens>): ten each.
+#[test]
+fn what_google_counts_is_within_the_stated_error() {
+    for chat in [
+        Chat::new([Message::user(
+            "The quick brown fox jumps over the lazy dog.",
+        )]),
+        Chat::new([
+            Message::user("Hi my name is Bob"),
+            Message::assistant("Hi Bob!"),
+        ]),
+    ] {
+        let count = count("gemini-2.5-flash", chat);
+        assert!((count.least()..=count.most()).contains(&10), "{count}");
+    }
+}
+
+/// A limit outside of failover gets a figure, and everything passes.
+#[test]
+fn the_figure_alone_refuses_nothing_and_counts_nothing() {
+    use donjon_core::shape::Check;
+    let layer = TokenCountLayer::builder()
+        .default_output(100)
+        .build()
+        .expect("sensible");
+    let figure = |model: &str, limit: Option<u64>| {
+        let mut request = LlmRequest::chat(model, [Message::user("word ".repeat(20_000))]);
+        request.edit_chat().expect("a chat").max_tokens = limit;
+        let permit = layer.figure().check(&mut request).expect("all pass");
+        assert!(permit.is_none(), "it is not watched");
+        request.call.estimate.expect("a figure")
+    };
+    // Too long for GPT-4, which is for the target to say.
+    let gpt_4 = figure("gpt-4", None);
+    assert!(gpt_4.input > 20_000 && gpt_4.output == 100);
+    assert_eq!(figure("gpt-4o", Some(7)).output, 7);
+    assert_eq!(figure("gpt-4o", Some(1_000_000)).output, 16_384);
+    assert!(layer.handle().models().is_empty());
+}
