@@ -250,7 +250,8 @@ async fn what_was_never_sent_costs_nothing() {
 /// A limit of callers' tokens stands outside of failover, and is charged what was counted all the same.
 #[tokio::test(start_paused = true)]
 async fn a_limit_of_callers_is_charged_what_was_counted() {
-    let model = ScriptedLlm::new(Script::answer("A keep.").no_usage());
+    let answer = Script::answer("A keep.").no_usage();
+    let model = ScriptedLlm::new(answer.head_after(Duration::from_secs(1)));
     let counted = |context| Model::new(Estimator::new("words"), Rules::chatml()).context(context);
     let tokens = TokenCountLayer::builder()
         // Too small for the second call, which is the target's to say.
@@ -271,12 +272,20 @@ async fn a_limit_of_callers_is_charged_what_was_counted() {
     for words in [10, 2_000] {
         let request = LlmRequest::chat("m", [Message::user("word ".repeat(words))]);
         let counted = tokens.handle().count(&request).tokens();
-        let answer = stack.ready().await.expect("ready").call(request).await;
+        let limit = stack.caller_limit().expect("a limit").clone();
+        let used = || limit.peek(&Key::Global)[0].used - before;
+        let under_way = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            used()
+        };
+        let call = stack.ready().await.expect("ready").call(request);
+        let (answer, reserved) = tokio::join!(call, under_way);
+        assert_eq!(reserved, counted + 70, "{words}");
         answer.expect("served").collect().await.expect("whole");
-        let limit = stack.caller_limit().expect("a limit");
-        let used = limit.peek(&Key::Global)[0].used;
-        assert_eq!(used - before, counted + 70, "{words}");
-        before = used;
+        // Of the answer only what came is paid.
+        let used = used();
+        assert!((counted + 1..counted + 10).contains(&used), "{used}");
+        before += used;
     }
     assert!(before > 2_000);
     // Nothing of it is in the figures, which are the targets'.
