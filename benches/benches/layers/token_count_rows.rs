@@ -4,12 +4,18 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
+use donjon::{Preset, Stack, failover::Target};
 use donjon_benches::meter::Row;
-use donjon_core::{Chat, LlmError, LlmRequest, LlmResponse, Message, Prompt};
+use donjon_budget::{Budgets, Limit};
+use donjon_cache::CacheLayer;
+use donjon_core::{
+    CacheDirective, Chat, LlmError, LlmRequest, LlmResponse, Message, NanoUsd, Prompt,
+};
+use donjon_rate_limit::{Limit as Quota, RateLimitLayer};
 use donjon_token_count::TokenCountLayer;
 use tower::{Layer, Service};
 
-use crate::leaf::{LEAF, model, open, request, streamed_request};
+use crate::leaf::{LEAF, Model, model, open, request, streamed_request};
 
 const NEW_TURN_LEAF: &str = "leaf, a turn of 1 KB made for each call";
 const SAME_TEXTS_LEAF: &str = "leaf, a prompt made for each call";
@@ -22,6 +28,36 @@ pub(crate) fn rows() -> Vec<Row> {
             .streamed(move || counted(false), streamed_request, open),
         Row::above(LEAF, "donjon token count, estimated")
             .unary(counted, || request().with_model("claude-sonnet-4")),
+        Row::above(LEAF, "donjon stack, tokens counted").unary(
+            |pending| stack(pending, |preset| preset.token_count(layer())),
+            request,
+        ),
+        Row::above(LEAF, "donjon stack, tokens counted for callers too").unary(
+            |pending| {
+                stack(pending, |preset| {
+                    preset.token_count(layer()).caller_limit(callers())
+                })
+            },
+            request,
+        ),
+        Row::above(LEAF, "donjon stack, tokens and budget")
+            .unary(|pending| stack(pending, counted_and_paid), request),
+        Row::above(
+            LEAF,
+            "donjon stack, tokens, budget and a cache that is written",
+        )
+        .unary(
+            |pending| stack(pending, |preset| counted_and_paid(preset).cache(cache())),
+            asked_anew,
+        ),
+        Row::above(
+            LEAF,
+            "donjon stack, tokens, budget and a cache that answers",
+        )
+        .unary(
+            |pending| stack(pending, |preset| counted_and_paid(preset).cache(cache())),
+            request,
+        ),
         Row::leaf(SAME_TEXTS_LEAF).unary(|pending| MakePrompt(same_texts, model(pending)), request),
         Row::above(
             SAME_TEXTS_LEAF,
@@ -42,6 +78,44 @@ pub(crate) fn rows() -> Vec<Row> {
 fn layer() -> TokenCountLayer {
     let layer = TokenCountLayer::builder().warm("gpt-4o").build();
     layer.expect("a good configuration")
+}
+
+/// Two targets and what else `with` asks for.
+fn stack(pending: bool, with: fn(Preset<Model>) -> Preset<Model>) -> Stack<Model> {
+    let target = |name| Target::new(name, model(pending));
+    let preset = Preset::new().target(target("main")).target(target("spare"));
+    with(preset).build().expect("a good configuration")
+}
+
+fn counted_and_paid(preset: Preset<Model>) -> Preset<Model> {
+    let limit = Limit::hard(NanoUsd::from_dollars(72_000_000));
+    let budgets = Budgets::builder().limit(limit).build();
+    let budgets = budgets.expect("a good configuration");
+    let of_target = || budgets.layer().provider("openai");
+    let preset = preset.token_count(layer()).budgets(budgets.clone());
+    preset
+        .budget_of("main", of_target())
+        .budget_of("spare", of_target())
+}
+
+fn callers() -> RateLimitLayer {
+    let quota = Quota::tokens(1_000_000_000_000).per_minute();
+    let limit = RateLimitLayer::builder().limit(quota).for_callers();
+    limit.build().expect("a good configuration")
+}
+
+fn cache() -> CacheLayer {
+    let cache = CacheLayer::builder().strategy(donjon_cache::Strategy::Aggressive);
+    cache.build().expect("a good configuration")
+}
+
+/// A request whose answer is kept and not looked for.
+fn asked_anew() -> LlmRequest {
+    let mut request = request();
+    let mut directive = CacheDirective::default();
+    directive.no_cache = true;
+    request.set_cache(directive);
+    request
 }
 
 /// Gives each call a prompt of its own.

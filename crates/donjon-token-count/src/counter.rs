@@ -70,7 +70,7 @@ impl TokenCounter {
         let settings = &self.shared.settings;
         let facts = &asked.facts;
         if settings.trim
-            && let Some(left_out) = trim_to(facts, request, answer)
+            && let Some(left_out) = trim_to(facts, request, answer, raw)
         {
             asked.tally.trimmed();
             let raw = self.shared.raw(&facts.ruler, request.shared_prompt());
@@ -146,9 +146,9 @@ impl Answer {
 }
 
 /// Leaves out the oldest messages so that the others fit, and says how many.
-fn trim_to(facts: &Facts, request: &mut LlmRequest, answer: &Answer) -> Option<usize> {
+fn trim_to(facts: &Facts, request: &mut LlmRequest, answer: &Answer, raw: Count) -> Option<usize> {
     let chat = request.as_chat()?;
-    let keep = kept(facts, chat, answer)?;
+    let keep = kept(facts, chat, answer, raw)?;
     let left_out = keep.iter().filter(|keep| !**keep).count();
     let kept = chat.messages.iter().zip(keep).filter(|(_, keep)| *keep);
     let messages: Vec<_> = kept.map(|(message, _)| message.clone()).collect();
@@ -156,15 +156,14 @@ fn trim_to(facts: &Facts, request: &mut LlmRequest, answer: &Answer) -> Option<u
     Some(left_out)
 }
 
-fn kept(facts: &Facts, chat: &Chat, answer: &Answer) -> Option<Vec<bool>> {
+fn kept(facts: &Facts, chat: &Chat, answer: &Answer, raw: Count) -> Option<Vec<bool>> {
     let ruler = &facts.ruler;
     // Each is rounded up, so that together they are not less than the whole.
     let corrected =
         |raw| ruler.calibration.correct(raw).tokens() + u64::from(ruler.calibration.reports() > 0);
-    let tokens: Vec<u64> = { chat.messages.iter() }
-        .map(|message| corrected(ruler.message(message)))
-        .collect();
-    let frame = corrected(ruler.frame(chat));
+    let (frame, tokens) = ruler.apart(chat, raw);
+    let frame = corrected(frame);
+    let tokens: Vec<u64> = tokens.into_iter().map(corrected).collect();
     // As much as it can be for the answer that is kept free, else for one that just fits.
     [answer.reserve, answer.asked]
         .into_iter()

@@ -8,6 +8,7 @@ use tower_layer::Layer;
 use crate::{
     builder::TokenCountBuilder,
     counter::{TokenCount, TokenCounter},
+    figure::TokenFigure,
     handle::TokenHandle,
     shared::Shared,
 };
@@ -38,6 +39,11 @@ impl TokenCountLayer {
     /// What its services ask, to be put before a service by hand ([`CheckService`]).
     pub fn check(&self) -> TokenCounter {
         TokenCounter::new(self.shared.clone())
+    }
+
+    /// What puts the tokens on requests and does nothing else, for limits outside of failover.
+    pub fn figure(&self) -> TokenFigure {
+        TokenFigure::new(self.shared.clone())
     }
 
     /// Counts by hand, and reads what this layer and its services share.

@@ -15,6 +15,8 @@
 //!   [handle](TokenHandle) shows counted against actual tokens by model.
 //! * Messages are remembered by a hash, and whole prompts by their place in memory: a new turn costs the
 //!   counting of one message, another attempt nothing.
+//! * A call counts no more than about 2 ms: what a long prompt has beyond that is sampled, and the error
+//!   stated ([`Sampling`]); or all is counted, where that is asked for.
 //!
 //! # What it does not do
 //!
@@ -24,7 +26,8 @@
 //! # Where it stands
 //!
 //! Inside failover, at each target, so that it counts for the model that will serve; outside of the
-//! budget and of the limits that need its figure.
+//! budget and of the limits that need its figure. For limits outside of failover,
+//! [`figure`](TokenCountLayer::figure) puts the number on the request and does nothing else.
 //!
 //! # Example
 //!
@@ -60,12 +63,14 @@ mod count;
 mod counter;
 mod error;
 mod estimator;
+mod figure;
 mod figures;
 mod handle;
 #[cfg(feature = "huggingface")]
 mod huggingface;
 mod image;
 mod layer;
+mod limits;
 mod memo;
 mod models;
 #[cfg(feature = "openai")]
@@ -91,6 +96,7 @@ pub use count::Count;
 pub use counter::{TokenCount, TokenCounter};
 pub use error::ConfigError;
 pub use estimator::Estimator;
+pub use figure::{TokenFigure, TokenFigures};
 pub use figures::Figures;
 pub use handle::{Correction, TokenEvent, TokenHandle};
 #[cfg(feature = "huggingface")]

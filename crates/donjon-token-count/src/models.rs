@@ -1,198 +1,90 @@
-//! The models that are known, as their providers describe them.
+//! The models that are known: who counts them, by which rules.
 
 use std::sync::Arc;
 
 use crate::{
     estimator::Estimator,
+    limits::{self, Row},
     registry::{Model, Registry},
     rules::{ImageRule, Rules, ToolRule},
     tokenizer::Tokenizer,
 };
 
-const OPENAI: &str = "https://platform.openai.com/docs/models";
-const ANTHROPIC: &str = "https://docs.anthropic.com/en/docs/about-claude/models/overview";
-const GEMINI: &str = "https://ai.google.dev/gemini-api/docs/models";
-const LLAMA: &str = "https://www.llama.com/docs/model-cards-and-prompt-formats/";
-const DEEPSEEK: &str = "https://api-docs.deepseek.com/quick_start/pricing";
-const MISTRAL: &str = "https://docs.mistral.ai/getting-started/models/models_overview/";
-const QWEN: &str = "https://qwen.readthedocs.io/en/latest/";
-const AS_OF: &str = "2025-10";
-
-/// Names, and the limits: context, input, output; zero where it is not limited apart.
-type Row = (&'static [&'static str], [u64; 3]);
-
 pub(crate) fn add_to(registry: &mut Registry) {
     openai(registry);
-    let claude = estimator("claude", 1.15, 0.25);
-    add(registry, &claude, Rules::anthropic(), ANTHROPIC, CLAUDE);
-    let gemini = estimator("gemini", 1.0, 0.25);
-    add(registry, &gemini, Rules::gemini(), GEMINI, GEMINI_ROWS);
+    claude(registry);
+    gemini(registry);
     let llama = estimator("llama", 1.0, 0.15);
-    add(registry, &llama, Rules::llama3(), LLAMA, LLAMA_ROWS);
+    add(registry, &llama, &Rules::llama3(), limits::LLAMA);
     let deepseek = estimator("deepseek", 1.0, 0.2);
-    add(
-        registry,
-        &deepseek,
-        Rules::chatml(),
-        DEEPSEEK,
-        DEEPSEEK_ROWS,
-    );
+    add(registry, &deepseek, &Rules::chatml(), limits::DEEPSEEK);
     let mistral = estimator("mistral", 1.1, 0.2);
-    add(registry, &mistral, Rules::chatml(), MISTRAL, MISTRAL_ROWS);
+    add(registry, &mistral, &Rules::chatml(), limits::MISTRAL);
     let qwen = estimator("qwen", 1.0, 0.2);
-    add(
-        registry,
-        &qwen,
-        Rules::chatml(),
-        QWEN,
-        &[(&["qwen", "qwen2", "qwen2.5", "qwen3", "qwq"], [0; 3])],
-    );
+    add(registry, &qwen, &Rules::chatml(), limits::QWEN);
 }
-
-const CLAUDE: &[Row] = &[
-    (&["claude"], [0, 0, 0]),
-    (
-        &[
-            "claude-opus-4-5",
-            "claude-sonnet-4",
-            "claude-haiku-4",
-            "claude-3-7-sonnet",
-        ],
-        [200_000, 0, 64_000],
-    ),
-    (&["claude-opus-4"], [200_000, 0, 32_000]),
-    (
-        &["claude-3-5-sonnet", "claude-3-5-haiku"],
-        [200_000, 0, 8_192],
-    ),
-    (
-        &["claude-3-opus", "claude-3-sonnet", "claude-3-haiku"],
-        [200_000, 0, 4_096],
-    ),
-];
-
-const GEMINI_ROWS: &[Row] = &[
-    (&["gemini"], [0, 0, 0]),
-    (
-        &["gemini-2.5-pro", "gemini-2.5-flash"],
-        [0, 1_048_576, 65_536],
-    ),
-    (&["gemini-2.0-flash"], [0, 1_048_576, 8_192]),
-    (&["gemini-1.5-pro"], [0, 2_097_152, 8_192]),
-    (&["gemini-1.5-flash"], [0, 1_048_576, 8_192]),
-];
-
-const LLAMA_ROWS: &[Row] = &[
-    (&["llama", "llama-3", "llama3", "meta-llama-3"], [0, 0, 0]),
-    (
-        &[
-            "llama-3.1",
-            "llama3.1",
-            "llama-3.2",
-            "llama3.2",
-            "llama-3.3",
-            "llama3.3",
-            "meta-llama-3.1",
-        ],
-        [131_072, 0, 0],
-    ),
-];
-
-const DEEPSEEK_ROWS: &[Row] = &[
-    (&["deepseek"], [0, 0, 0]),
-    (&["deepseek-chat"], [128_000, 0, 8_192]),
-    (&["deepseek-reasoner"], [128_000, 0, 64_000]),
-];
-
-const MISTRAL_ROWS: &[Row] = &[
-    (&["mistral", "mixtral", "codestral", "ministral"], [0, 0, 0]),
-    (
-        &["mistral-large", "mistral-medium", "mistral-small"],
-        [128_000, 0, 0],
-    ),
-];
 
 fn openai(registry: &mut Registry) {
     let (o200k, cl100k) = vocabularies();
     let tiles = |base, tile| Rules::openai().with_images(ImageRule::Tiles { base, tile });
-    let patches = |percent| {
-        let most = 1_536;
-        Rules::openai().with_images(ImageRule::Patches { percent, most })
+    let patches = |percent, most, high| {
+        Rules::openai().with_images(ImageRule::Patches {
+            percent,
+            most,
+            high,
+        })
     };
-    let mut o200k = |rules, rows| add(registry, &o200k, rules, OPENAI, rows);
-    o200k(
-        tiles(85, 170),
-        &[
-            (&["gpt-4o", "chatgpt-4o-latest"], [128_000, 0, 16_384]),
-            (&["gpt-4.1"], [1_047_576, 0, 32_768]),
-        ],
-    );
-    o200k(
-        tiles(2_833, 5_667),
-        &[(&["gpt-4o-mini"], [128_000, 0, 16_384])],
-    );
-    o200k(
-        tiles(75, 150),
-        &[
-            (
-                &["o1", "o1-pro", "o3", "o3-mini", "o3-pro"],
-                [200_000, 0, 100_000],
-            ),
-            (&["o1-mini"], [128_000, 0, 65_536]),
-            (&["o1-preview"], [128_000, 0, 32_768]),
-        ],
-    );
-    o200k(
-        tiles(70, 140),
-        &[
-            (&["gpt-5"], [400_000, 272_000, 128_000]),
-            (&["gpt-5-chat"], [128_000, 0, 16_384]),
-        ],
-    );
-    o200k(
-        patches(162),
-        &[
-            (&["gpt-4.1-mini"], [1_047_576, 0, 32_768]),
-            (&["gpt-5-mini"], [400_000, 272_000, 128_000]),
-        ],
-    );
-    o200k(
-        patches(246),
-        &[
-            (&["gpt-4.1-nano"], [1_047_576, 0, 32_768]),
-            (&["gpt-5-nano"], [400_000, 272_000, 128_000]),
-        ],
-    );
-    o200k(patches(172), &[(&["o4-mini"], [200_000, 0, 100_000])]);
+    let mut o200k = |rules: Rules, rows| add(registry, &o200k, &rules, rows);
+    o200k(tiles(85, 170), limits::GPT_4O);
+    o200k(tiles(2_833, 5_667), limits::GPT_4O_MINI);
+    o200k(tiles(75, 150), limits::O_SERIES);
+    o200k(tiles(70, 140), limits::GPT_5);
+    o200k(patches(162, 1_536, 1_536), limits::MINI);
+    o200k(patches(246, 1_536, 1_536), limits::NANO);
+    o200k(patches(172, 1_536, 1_536), limits::O4_MINI);
+    // Without a word of detail they see images as they are.
+    o200k(patches(120, 10_000, 2_500), limits::GPT_5_4);
+    o200k(patches(120, 30_000, 2_500), limits::GPT_6);
     // Its template is public, and has three marks, the role and a channel for each message.
     let mut harmony = Rules::chatml();
     harmony.doubt = 2;
-    o200k(harmony, &[(&["gpt-oss"], [131_072, 0, 131_072])]);
-    let mut cl100k = |rules, rows| add(registry, &cl100k, rules, OPENAI, rows);
+    o200k(harmony, limits::GPT_OSS);
+    let mut cl100k = |rules: Rules, rows| add(registry, &cl100k, &rules, rows);
     let older = Rules::openai().with_tools(ToolRule::OpenAi { per_function: 10 });
-    cl100k(
-        older,
-        &[
-            (&["gpt-4"], [8_192, 0, 8_192]),
-            (&["gpt-4-32k"], [32_768, 0, 32_768]),
-            (
-                &["gpt-4-turbo", "gpt-4-0125-preview", "gpt-4-1106-preview"],
-                [128_000, 0, 4_096],
-            ),
-            (&["gpt-3.5-turbo", "gpt-35-turbo"], [16_385, 0, 4_096]),
-        ],
-    );
-    cl100k(
-        Rules::plain(),
-        &[(
-            &[
-                "text-embedding-3-small",
-                "text-embedding-3-large",
-                "text-embedding-ada-002",
-            ],
-            [0, 8_192, 0],
-        )],
-    );
+    cl100k(older, limits::GPT_4);
+    cl100k(Rules::plain(), limits::EMBEDDING);
+}
+
+/// The prompts that come with tools are of
+/// <https://platform.claude.com/docs/en/agents-and-tools/tool-use/overview#pricing>, as it was in 2026.
+fn claude(registry: &mut Registry) {
+    let tools = |auto, forced| Rules::anthropic().with_tools(ToolRule::Json { auto, forced });
+    let older = estimator("claude", 1.15, 0.25);
+    let mut of_older = |rules: Rules, rows| add(registry, &older, &rules, rows);
+    of_older(Rules::anthropic(), limits::CLAUDE_3_SONNETS);
+    of_older(tools(264, 340), limits::CLAUDE_3_HAIKUS);
+    of_older(tools(530, 281), limits::CLAUDE_3_OPUS);
+    of_older(tools(313, 315), limits::CLAUDE_4);
+    of_older(tools(496, 588), limits::CLAUDE_4_5);
+    // From 4.7 on there is another tokenizer, of which the provider says that it makes about 30 % more.
+    let newer = estimator("claude-4.7", 1.5, 0.3);
+    let high = ImageRule::Blocks {
+        side: 28,
+        longest: 2_576,
+        most: 4_784,
+    };
+    let mut of_newer = |rules: Rules, rows| add(registry, &newer, &rules.with_images(high), rows);
+    of_newer(tools(675, 804), limits::CLAUDE_OPUS_4_7);
+    of_newer(tools(290, 410), limits::CLAUDE_OPUS_4_8);
+    // Of Sonnet 5; those of the others are not known.
+    of_newer(tools(354, 474), limits::CLAUDE_5);
+}
+
+fn gemini(registry: &mut Registry) {
+    let gemini = estimator("gemini", 1.0, 0.25);
+    add(registry, &gemini, &Rules::gemini(), limits::GEMINI_2);
+    let fixed = Rules::gemini().with_images(ImageRule::Fixed { tokens: 1_120 });
+    add(registry, &gemini, &fixed, limits::GEMINI_3);
 }
 
 #[cfg(feature = "openai")]
@@ -214,22 +106,29 @@ fn estimator(name: &str, scale: f32, doubt: f32) -> Arc<dyn Tokenizer> {
     Arc::new(Estimator::new(name).scale(scale).doubt(doubt))
 }
 
-fn add(
-    registry: &mut Registry,
-    tokenizer: &Arc<dyn Tokenizer>,
-    rules: Rules,
-    source: &'static str,
-    rows: &[Row],
-) {
+fn add(registry: &mut Registry, tokenizer: &Arc<dyn Tokenizer>, rules: &Rules, rows: &[Row]) {
     let limit = |tokens: u64| (tokens > 0).then_some(tokens);
-    for (names, [context, input, output]) in rows {
+    for row in rows {
+        let [context, input, output] = row.limits;
         let model = Model::shared(tokenizer.clone(), rules.clone())
-            .context(limit(*context))
-            .max_input(limit(*input))
-            .max_output(limit(*output))
-            .stated(source, AS_OF);
-        for name in *names {
+            .context(limit(context))
+            .max_input(limit(input))
+            .max_output(limit(output))
+            .stated(row.source, row.as_of);
+        for name in row.names {
             registry.insert(name, model.clone());
+            if let Some(dotted) = dotted(name) {
+                registry.insert(&dotted, model.clone());
+            }
         }
     }
+}
+
+/// `claude-opus-4.5` for `claude-opus-4-5`, as gateways write it.
+fn dotted(name: &str) -> Option<String> {
+    let (family, minor) = name.rsplit_once('-')?;
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let major = family.rsplit('-').next()?;
+    (name.starts_with("claude-") && digits(major) && digits(minor))
+        .then(|| format!("{family}.{minor}"))
 }

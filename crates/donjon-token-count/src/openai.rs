@@ -9,6 +9,11 @@ use crate::{count::Count, tokenizer::Tokenizer, windows::Windows};
 static O200K: LazyLock<CoreBpe> = LazyLock::new(encoding::o200k_base);
 static CL100K: LazyLock<CoreBpe> = LazyLock::new(encoding::cl100k_base);
 
+/// How much of a text without white space is looked at as one, where it is counted quickly.
+const LONGEST: usize = 512;
+/// How many tokens more or less there may be for a word that is cut.
+const OF_A_CUT: u64 = 3;
+
 /// An encoding of OpenAI; its counts are exact, and the same as those of OpenAI's `tiktoken`.
 ///
 /// A vocabulary is read when it is first needed, or by [`warm`](Tokenizer::warm): some 70 ms, once in
@@ -43,6 +48,14 @@ impl Tokenizer for OpenAi {
         let bpe = self.bpe();
         let tokens: usize = Windows::of(text).map(|window| bpe.count(window)).sum();
         Count::Exact(tokens as u64)
+    }
+
+    /// What is cut for it has 512 bytes without white space, a digit or a mark between.
+    fn count_quickly(&self, text: &str) -> Count {
+        let bpe = self.bpe();
+        let mut windows = Windows::of(text).of_at_most(LONGEST);
+        let tokens: usize = windows.by_ref().map(|window| bpe.count(window)).sum();
+        Count::within(tokens as u64, OF_A_CUT * windows.forced())
     }
 
     fn warm(&self) {

@@ -11,7 +11,7 @@ use crate::{
     memo::Memo,
     picture,
     rules::Rules,
-    sample::{self, Sampling},
+    sample::{self, Sampling, Work},
     tokenizer::Tokenizer,
     tools,
 };
@@ -58,93 +58,131 @@ impl Ruler {
 
     /// The tokens of `prompt`, not corrected.
     pub(crate) fn prompt(&self, prompt: &Prompt) -> Count {
-        match prompt {
+        let mut work = Work::new(self.sampling);
+        let sum = match prompt {
             Prompt::Chat(chat) => {
-                let messages = chat.messages.iter().map(|message| self.message(message));
-                messages.fold(self.frame(chat), Count::plus)
+                let frame = self.frame(chat, &mut work);
+                let messages = chat.messages.iter();
+                messages.fold(frame, |sum, message| {
+                    sum.plus(self.message(message, &mut work))
+                })
             }
             Prompt::Embed(embed) => match &embed.input {
-                EmbedInput::Texts(texts) => {
-                    let texts = texts.iter().map(|text| self.embedded(text));
-                    texts.fold(Count::ZERO, Count::plus)
-                }
+                EmbedInput::Texts(texts) => texts.iter().fold(Count::ZERO, |sum, text| {
+                    sum.plus(self.embedded(text, &mut work))
+                }),
                 EmbedInput::Tokens(lists) => {
                     Count::Exact(lists.iter().map(|tokens| tokens.len() as u64).sum())
                 }
                 _ => Count::ZERO,
             },
             _ => Count::ZERO,
-        }
+        };
+        sum.plus(work.rest(&*self.tokenizer))
     }
 
-    /// What a prompt has beside its messages: tools, the form of the answer, its beginning.
-    pub(crate) fn frame(&self, chat: &Chat) -> Count {
+    /// What a prompt has beside its messages, and each message by itself, so that together they are not less
+    /// than `whole`, which was counted of the prompt. Nothing is counted for it that was left to samples then.
+    pub(crate) fn apart(&self, chat: &Chat, whole: Count) -> (Count, Vec<Count>) {
+        let sampling = self.sampling.map(|_| Sampling::above(0));
+        let mut work = Work::new(sampling);
+        let part = |counted: Count, work: &Work<'_>, before: usize| {
+            let bytes = work.left_to_samples() - before;
+            (counted, bytes as u64)
+        };
+        let frame = self.frame(chat, &mut work);
+        let frame = part(frame, &work, 0);
+        let messages = chat.messages.iter().map(|message| {
+            let before = work.left_to_samples();
+            let counted = self.message(message, &mut work);
+            part(counted, &work, before)
+        });
+        let messages: Vec<_> = messages.collect();
+        let counted: u64 = messages.iter().map(|(count, _)| count.tokens()).sum();
+        let rest = whole.tokens().saturating_sub(frame.0.tokens() + counted);
+        let bytes = work.left_to_samples().max(1) as u64;
+        let with_rest = |(count, of_it): (Count, u64)| {
+            let share = u128::from(rest) * u128::from(of_it);
+            let share = share.div_ceil(u128::from(bytes));
+            count.plus(Count::Exact(u64::try_from(share).unwrap_or(u64::MAX)))
+        };
+        let messages = messages.into_iter().map(with_rest);
+        (with_rest(frame), messages.collect())
+    }
+
+    /// Tools, the form of the answer, its beginning.
+    fn frame<'a>(&self, chat: &'a Chat, work: &mut Work<'a>) -> Count {
         let mut sum = Count::Exact(self.rules.reply.into());
         if !chat.tools.is_empty() {
-            sum = sum.plus(self.tools(chat));
+            sum = sum.plus(self.tools(chat, work));
         }
         if let Some(form) = chat.response_format.as_deref() {
-            sum = sum.plus(self.form(form));
+            sum = sum.plus(self.form(form, work));
         }
         sum
     }
 
-    fn tools(&self, chat: &Chat) -> Count {
+    fn tools<'a>(&self, chat: &'a Chat, work: &mut Work<'a>) -> Count {
         let forced = chat.tool_choice.as_deref().is_some_and(is_forced);
         let feed = |tell: &mut dyn FnMut(&[u8])| {
             tell(if forced { b"tools, forced" } else { b"tools" });
             for tool in chat.tools.iter() {
                 tell(tool.kind.as_bytes());
                 tell(&[u8::from(tool.function.is_some())]);
-                if let Some(function) = &tool.function {
-                    tell(function.name.as_bytes());
-                    tell(
-                        function
-                            .description
-                            .as_deref()
-                            .unwrap_or_default()
-                            .as_bytes(),
-                    );
-                    tell(raw(function.parameters.as_deref()).as_bytes());
-                } else {
-                    for (name, value) in tool.extra.iter() {
-                        tell(name.as_bytes());
-                        tell(value.get().as_bytes());
-                    }
-                }
+                tools::texts(tool, &mut |text| tell(text.as_bytes()));
             }
         };
-        self.remembered(feed, || {
-            tools::tokens(self.rules.tools, &chat.tools, forced, &|text| {
-                self.text(text)
-            })
+        let mut bytes = 0;
+        let each = |tell: &mut dyn FnMut(&'a str)| {
+            chat.tools.iter().for_each(|tool| tools::texts(tool, tell));
+        };
+        each(&mut |text| bytes += text.len());
+        self.remembered(feed, bytes, work, |work| match work {
+            Left::Full(work) => tools::tokens(self.rules.tools, &chat.tools, forced, &|text| {
+                work.whole(&*self.tokenizer, text)
+            }),
+            Left::Rest(work) => {
+                each(&mut |text| work.later(text));
+                // As texts, of which a rule may make a third less or more; four bytes are a token.
+                Count::within(0, bytes as u64 / 12)
+            }
         })
     }
 
-    fn form(&self, form: &RawValue) -> Count {
+    fn form<'a>(&self, form: &'a RawValue, work: &mut Work<'a>) -> Count {
+        if !form.get().contains("json_schema") {
+            return Count::ZERO;
+        }
         let feed = |tell: &mut dyn FnMut(&[u8])| {
             tell(b"form");
             tell(form.get().as_bytes());
         };
-        self.remembered(feed, || {
-            if form.get().contains("json_schema") {
-                tools::form(form.get(), &|text| self.text(text))
-            } else {
+        let bytes = form.get().len();
+        self.remembered(feed, bytes, work, |work| match work {
+            Left::Full(work) => tools::form(form.get(), &|text| work.whole(&*self.tokenizer, text)),
+            Left::Rest(work) => {
+                work.later(form.get());
+                Count::within(10, 10 + bytes as u64 / 8)
+            }
+        })
+    }
+
+    fn embedded<'a>(&self, text: &'a str, work: &mut Work<'a>) -> Count {
+        let feed = |tell: &mut dyn FnMut(&[u8])| {
+            tell(b"text");
+            tell(text.as_bytes());
+        };
+        self.remembered(feed, text.len(), work, |work| match work {
+            Left::Full(work) => work.whole(&*self.tokenizer, text),
+            Left::Rest(work) => {
+                work.later(text);
                 Count::ZERO
             }
         })
     }
 
-    fn embedded(&self, text: &str) -> Count {
-        let feed = |tell: &mut dyn FnMut(&[u8])| {
-            tell(b"text");
-            tell(text.as_bytes());
-        };
-        self.remembered(feed, || self.text(text))
-    }
-
-    /// The tokens of one message and of what it adds, not corrected.
-    pub(crate) fn message(&self, message: &Message) -> Count {
+    /// The tokens of one message and of what it adds, not corrected and without what is left to samples.
+    fn message<'a>(&self, message: &'a Message, work: &mut Work<'a>) -> Count {
         let feed = |tell: &mut dyn FnMut(&[u8])| {
             tell(message.role.as_str().as_bytes());
             pieces(message, &mut |piece| {
@@ -162,7 +200,23 @@ impl Ruler {
                 tell(more.as_bytes());
             });
         };
-        let mut sum = self.remembered(feed, || self.message_texts(message));
+        let mut bytes = 0;
+        pieces(message, &mut |piece| {
+            bytes += match piece {
+                Piece::Text(text) | Piece::Name(text) => text.len(),
+                Piece::Call(name, arguments) => name.len() + arguments.len(),
+                Piece::Unknown | Piece::Image => 0,
+            };
+        });
+        let mut sum = self.remembered(feed, bytes, work, |work| match work {
+            Left::Full(work) => {
+                self.message_texts(message, &mut |text| work.whole(&*self.tokenizer, text))
+            }
+            Left::Rest(work) => self.message_texts(message, &mut |text| {
+                work.later(text);
+                Count::ZERO
+            }),
+        });
         if let Some(Content::Parts(parts)) = &message.content {
             for image in parts.iter().filter_map(|part| part.image_url.as_ref()) {
                 sum = sum.plus(picture::tokens(self.rules.images, image));
@@ -171,7 +225,11 @@ impl Ruler {
         sum
     }
 
-    fn message_texts(&self, message: &Message) -> Count {
+    fn message_texts<'a>(
+        &self,
+        message: &'a Message,
+        count: &mut dyn FnMut(&'a str) -> Count,
+    ) -> Count {
         let Rules {
             per_message,
             per_name,
@@ -185,11 +243,11 @@ impl Ruler {
             sum = sum.plus(match piece {
                 Piece::Text(text) => {
                     texts += 1;
-                    self.text(text)
+                    count(text)
                 }
-                Piece::Name(name) => self.text(name).plus(Count::Exact(per_name.into())),
+                Piece::Name(name) => count(name).plus(Count::Exact(per_name.into())),
                 Piece::Call(name, arguments) => {
-                    let texts = self.text(name).plus(self.text(arguments));
+                    let texts = count(name).plus(count(arguments));
                     // What surrounds a call is published by nobody.
                     texts.plus(Count::within(per_tool_call.into(), per_tool_call.into()))
                 }
@@ -201,22 +259,35 @@ impl Ruler {
         sum.plus(Count::within(0, u64::max(texts, 1) - 1))
     }
 
-    fn remembered(
+    /// What is remembered of what `feed` tells, else what is counted now, of which so much as fits into
+    /// what may be counted in full is remembered.
+    fn remembered<'a>(
         &self,
         feed: impl Fn(&mut dyn FnMut(&[u8])),
-        count: impl FnOnce() -> Count,
+        bytes: usize,
+        work: &mut Work<'a>,
+        count: impl FnOnce(Left<'_, 'a>) -> Count,
     ) -> Count {
         let memo = self.memo.get_or_init(|| Memo::new(self.capacity));
         let hash = memo.hash(feed);
         if let Some(word) = memo.get(hash) {
             return unpack(word);
         }
-        let count = count();
+        if !work.may(bytes) {
+            return count(Left::Rest(work));
+        }
+        let count = count(Left::Full(work));
         if let Some(word) = pack(count) {
             memo.set(hash, word);
         }
         count
     }
+}
+
+/// Whether something is counted in full.
+enum Left<'w, 'a> {
+    Full(&'w Work<'a>),
+    Rest(&'w mut Work<'a>),
 }
 
 /// A count in one word, if it fits: four billion tokens, and as much slack.
@@ -268,10 +339,6 @@ fn of_part(part: &Part) -> Piece<'_> {
             None => Piece::Unknown,
         },
     }
-}
-
-fn raw(value: Option<&RawValue>) -> &str {
-    value.map(RawValue::get).unwrap_or_default()
 }
 
 /// Whether a tool has to be called, in the words of OpenAI.

@@ -58,21 +58,26 @@ pub enum ImageRule {
         tile: u32,
     },
     /// So much for each patch of 32 pixels, of which there are at most `most`
-    /// (<https://platform.openai.com/docs/guides/images-vision#calculating-costs>).
+    /// (<https://developers.openai.com/api/docs/guides/images-vision>). What low detail costs is not
+    /// published; it is taken for an image of 512 pixels.
     Patches {
         /// Hundredths of a token for each patch.
         percent: u32,
         /// The most patches that an image has once it is made smaller.
         most: u32,
+        /// The most with high detail, where that is less.
+        high: u32,
     },
-    /// Pixels divided by `per_token`, once its longer side has at most `longest`, and at most `most`
-    /// (<https://docs.anthropic.com/en/docs/build-with-claude/vision>).
-    Area {
-        /// Pixels of a token.
-        per_token: u32,
+    /// A token for each block of `side` pixels, once the image is made small enough for its longer side
+    /// and for the number of its blocks (<https://platform.claude.com/docs/en/build-with-claude/vision>). What
+    /// is counted of an image that is made smaller, or is longer than 2,000 pixels, is an estimate: less than
+    /// the guide says was reported of these.
+    Blocks {
+        /// The side of a block, in pixels.
+        side: u32,
         /// The longest side that is not made smaller.
         longest: u32,
-        /// The most tokens of an image.
+        /// The most blocks of an image.
         most: u32,
     },
     /// So much for an image of at most 384 pixels a side, and for each tile of a larger one; a tile's
@@ -109,9 +114,10 @@ impl Rules {
         }
     }
 
-    /// Those of Anthropic's messages. What a message adds is not published. Tools come with a prompt
-    /// of 346 tokens, or 313 where one has to be called
-    /// (<https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/overview#pricing>).
+    /// Those of Anthropic's messages. What a message adds is not published. Tools come with a prompt that
+    /// differs from model to model, here of 346 tokens, or 313 where one has to be called, as Claude 3.5 to
+    /// 3.7 Sonnet have it (<https://platform.claude.com/docs/en/agents-and-tools/tool-use/overview#pricing>).
+    /// An image has a token for each block of 28 pixels, at most 1,568, as models before Claude 4.7 have it.
     pub const fn anthropic() -> Self {
         Self {
             per_message: 4,
@@ -123,16 +129,17 @@ impl Rules {
                 auto: 346,
                 forced: 313,
             },
-            images: ImageRule::Area {
-                per_token: 750,
+            images: ImageRule::Blocks {
+                side: 28,
                 longest: 1_568,
-                most: 1_600,
+                most: 1_568,
             },
         }
     }
 
-    /// Those of Gemini: messages add nothing, an image costs 258 tokens a tile
-    /// (<https://ai.google.dev/gemini-api/docs/tokens>).
+    /// Those of Gemini before 3: messages add nothing, an image costs 258 tokens a tile
+    /// (<https://ai.google.dev/gemini-api/docs/tokens>). From Gemini 3 on an image costs 1,120 tokens at most
+    /// unless another resolution is asked for.
     pub const fn gemini() -> Self {
         Self {
             per_message: 1,

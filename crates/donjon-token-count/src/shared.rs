@@ -79,6 +79,15 @@ impl Shared {
             .unwrap_or(&self.unknown)
     }
 
+    /// The same of a model that may have been asked for before.
+    pub(crate) fn facts_of(&self, name: &str) -> Arc<Facts> {
+        let asked = self.asked.pin();
+        match asked.get(name) {
+            Some(known) => known.facts.clone(),
+            None => self.facts(name).clone(),
+        }
+    }
+
     /// The model `name`, which is remembered from now on if there is room.
     #[inline]
     pub(crate) fn asked(&self, name: &Arc<str>) -> Arc<Asked> {

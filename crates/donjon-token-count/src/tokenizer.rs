@@ -16,6 +16,13 @@ pub trait Tokenizer: fmt::Debug + Send + Sync + 'static {
     /// The tokens of `text`, as a piece of ordinary text: no special token is looked for.
     fn count(&self, text: &str) -> Count;
 
+    /// The same, but in a time that grows no faster than the text whatever it says, even if a word of
+    /// thousands of letters has to be cut for it and the count becomes an estimate. This is asked unless
+    /// [`sampling`](crate::TokenCountBuilder::sampling) is `None`; by default it is [`count`](Self::count).
+    fn count_quickly(&self, text: &str) -> Count {
+        self.count(text)
+    }
+
     /// Reads what it needs before it can count, where that takes long.
     fn warm(&self) {}
 }

@@ -42,6 +42,28 @@ pub(crate) fn tokens(
     }
 }
 
+/// Every text of a tool that decides its count.
+pub(crate) fn texts<'a>(tool: &'a Tool, tell: &mut dyn FnMut(&'a str)) {
+    match &tool.function {
+        Some(function) => {
+            tell(&function.name);
+            tell(function.description.as_deref().unwrap_or_default());
+            let parameters = function.parameters.as_deref();
+            tell(
+                parameters
+                    .map(serde_json::value::RawValue::get)
+                    .unwrap_or_default(),
+            );
+        }
+        None => {
+            for (name, value) in tool.extra.iter() {
+                tell(name);
+                tell(value.get());
+            }
+        }
+    }
+}
+
 /// The tokens of a schema that the answer has to follow. How it is told to the model is not published.
 pub(crate) fn form(schema: &str, count: &dyn Fn(&str) -> Count) -> Count {
     let text = count(schema);

@@ -25,8 +25,8 @@ use crate::{
 /// Builds the preset stack:
 ///
 /// ```text
-/// deadline → cache and single flight → rate limit (callers) → failover ┬ target 1
-///                                                                      └ target 2 …
+/// deadline → cache and single flight → token figure → rate limit (callers) → failover ┬ target 1
+///                                                                                     └ target 2 …
 /// each target:
 /// retry → breaker (peek) → token count → budget → pool → rate limit (provider) → breaker (admit) → timeout
 /// → commit → service
@@ -34,8 +34,9 @@ use crate::{
 ///
 /// Every layer has its own defaults until it is replaced. The budget of retries and the clocks are
 /// shared by all targets; circuit, pool and provider's limits are each target's own. Cache, token
-/// count, budgets, pools and limits are there where they are asked for. Layers that come later join the stack without a change to the
-/// code that builds it.
+/// count, budgets, pools and limits are there where they are asked for; the token figure is there where
+/// tokens are counted and callers limited. Layers that come later join the stack without a change to
+/// the code that builds it.
 #[derive(Debug)]
 pub struct Preset<S> {
     targets: Vec<Target<S>>,
@@ -115,7 +116,8 @@ impl<S> Preset<S> {
     }
 
     /// How tokens are counted, at each target for the model that is to serve: for limits and budgets, and
-    /// to refuse what cannot fit the model, so that a larger one is asked. Default not at all.
+    /// to refuse what cannot fit the model, so that a larger one is asked. Limits of
+    /// [callers](Self::caller_limit) see what the model counts that is asked for. Default not at all.
     #[must_use]
     pub fn token_count(mut self, tokens: impl Into<Option<TokenCountLayer>>) -> Self {
         self.tokens = tokens.into();
@@ -297,8 +299,11 @@ impl<S> Preset<S> {
             callers: callers.as_ref().map(RateLimitLayer::handle),
             targets: handles,
         };
+        let figure = callers.as_ref().and(tokens.as_ref());
+        let figure = figure.map(TokenCountLayer::figure);
         let limited = Gate::new(failover, callers.map(|callers| callers.admitter()));
-        let cached = Cached::new(limited, cache.as_ref());
+        let counted = CheckService::new(limited, figure);
+        let cached = Cached::new(counted, cache.as_ref());
         Ok(Stack::new(deadline.layer(cached), handles))
     }
 }

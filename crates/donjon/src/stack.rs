@@ -19,7 +19,7 @@ use donjon_pool::{Admitter, PoolHandle};
 use donjon_rate_limit::{Limiter, RateLimitHandle};
 use donjon_retry::{Retry, RetryHandle};
 use donjon_timeout::{Deadline, Timeout, TimeoutHandle};
-use donjon_token_count::{TokenCounter, TokenHandle};
+use donjon_token_count::{TokenCounter, TokenFigure, TokenHandle};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
@@ -31,7 +31,8 @@ type Queued<S> = Gate<Gate<Attempt<S>, Option<Limiter>>, Option<Admitter>>;
 type Paid<S> = CheckService<Queued<S>, Option<BudgetCheck>>;
 type Counted<S> = CheckService<Paid<S>, Option<TokenCounter>>;
 type OfTarget<S> = Retry<CheckService<Counted<S>, Option<Peek>>>;
-type Inner<S> = Deadline<Cached<Gate<Failover<OfTarget<S>>, Option<Limiter>>>>;
+type OfCaller<S> = Gate<Failover<OfTarget<S>>, Option<Limiter>>;
+type Inner<S> = Deadline<Cached<CheckService<OfCaller<S>, Option<TokenFigure>>>>;
 
 /// The preset stack around the targets of a [`Preset`](crate::Preset): always ready, cheap to clone.
 pub struct Stack<S> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use donjon_core::NanoUsd;
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 use super::{LongContext, Price, PriceError};
 
@@ -39,6 +39,9 @@ pub(super) struct Entry {
     image_tokens: Option<u64>,
     source: Option<Arc<str>>,
     as_of: Option<Arc<str>>,
+    /// Where what the source says was read, for whoever checks the list.
+    #[serde(rename = "seen")]
+    _seen: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]

@@ -27,7 +27,8 @@ impl ServiceTier {
         match name {
             "batch" => Self::Batch,
             "flex" => Self::Flex,
-            "priority" => Self::Priority,
+            // OpenAI's name for it since 2026-07.
+            "priority" | "fast" => Self::Priority,
             _ => Self::Standard,
         }
     }
@@ -288,4 +289,17 @@ fn total(parts: &[(NanoUsd, u64)], image: NanoUsd, images: u64, thousandths: u32
     let unit = MILLION * 1_000;
     let nanos = scaled.saturating_add(unit - 1).div_euclid(unit);
     NanoUsd::from_nanos(i64::try_from(nanos).unwrap_or(i64::MAX))
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tier_has_the_names_that_providers_give_it() {
+        for name in ["priority", "fast"] {
+            assert_eq!(ServiceTier::named(name), ServiceTier::Priority);
+        }
+        assert_eq!(ServiceTier::named("default"), ServiceTier::Standard);
+    }
 }

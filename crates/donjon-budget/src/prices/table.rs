@@ -34,7 +34,8 @@ impl PriceTable {
     }
 
     /// Reads a list: `{"prices": [{"provider", "model", "input", "output", …}]}`, with the fields of
-    /// [`Price`], `aliases`, and prices as decimal texts in dollars for a million tokens.
+    /// [`Price`], `aliases`, prices as decimal texts in dollars for a million tokens, and `seen`, which says in
+    /// words where the source was read and means nothing to the table.
     ///
     /// # Errors
     ///

@@ -264,6 +264,72 @@ async fn usage_corrects_estimates() {
     assert!(shows("actual_tokens") && shows("correction"));
 }
 
+/// Counted and reported, call by call, by model.
+#[tokio::test(start_paused = true)]
+async fn figures_compare_what_was_counted_with_what_was_reported() {
+    let builder = TokenCountLayer::builder()
+        .model("one", small().context(1_000))
+        .model("two", small().context(1_000));
+    let (layer, handle) = build(builder);
+    let leaf = ScriptedLlm::new("Hi");
+    let service = layer.layer(leaf.clone());
+    // Words counted, tokens reported: the count is the words and six.
+    let calls = [
+        ("one", 10, 16),
+        ("one", 20, 30),
+        ("two", 30, 36),
+        ("one", 40, 40),
+    ];
+    for (model, words, reported) in calls {
+        leaf.push(Script::answer("Hi").usage(Usage::new(reported, 1)));
+        send(&service, request(model, words))
+            .await
+            .expect("an answer");
+    }
+    let of = |model: &str| {
+        let figures = handle.figures_of(model);
+        [
+            figures.calls,
+            figures.reports,
+            figures.estimated,
+            figures.actual,
+            figures.off,
+            figures.within,
+        ]
+    };
+    // 16, 26 and 46 counted; 16, 30 and 40 reported.
+    assert_eq!(of("one"), [3, 3, 88, 86, 4 + 6, 1]);
+    assert_eq!(of("two"), [1, 1, 36, 36, 0, 1]);
+    assert_eq!(of("three"), [0; 6]);
+    let error = handle.figures_of("one").mean_error().expect("reports");
+    assert!((error - 10.0 / 86.0).abs() < 1e-9);
+    assert_eq!(handle.figures_of("three").mean_error(), None);
+    let shown = handle.figures();
+    let value = |name: &str, model: &str| {
+        let labelled = |figure: &&donjon_core::Figure| {
+            let mut labels = figure.labels.iter();
+            figure.name == name && labels.any(|(key, value)| *key == "model" && *value == model)
+        };
+        format!(
+            "{:?}",
+            shown.iter().find(labelled).map(|figure| &figure.value)
+        )
+    };
+    for (name, model, number) in [
+        ("estimated_tokens", "one", "88"),
+        ("actual_tokens", "one", "86"),
+        ("off_tokens", "one", "10"),
+        ("within_error", "one", "1"),
+        ("actual_tokens", "two", "36"),
+    ] {
+        assert!(
+            value(name, model).contains(&format!("({number}")),
+            "{name}: {}",
+            value(name, model)
+        );
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_the_provider_did_not_count_is_not_learned() {
     let (layer, handle) = build(TokenCountLayer::builder());

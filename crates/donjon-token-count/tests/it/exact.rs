@@ -62,12 +62,40 @@ proptest! {
         same(&text);
     }
 
+    /// Cutting what has no end keeps the count within what it says.
+    #[test]
+    fn a_quick_count_is_near(text in "(?s)([aé中!1 \n🏰\u{a0}]{1,3}){1,3}", times in 1..400_usize) {
+        let text = text.repeat(times);
+        for encoding in [OpenAi::O200k, OpenAi::Cl100k] {
+            let (quick, truth) = (encoding.count_quickly(&text), encoding.count(&text));
+            let (least, most) = (quick.least(), quick.most());
+            prop_assert!((least..=most).contains(&truth.tokens()), "{quick}, not {truth}");
+        }
+    }
+
     #[test]
     fn so_do_signs_that_matter_to_the_splitting(
-        text in "[aZé中 \t\n\r/\u{a0}\u{2003}\u{85}'s1.\u{301}]{0,1200}"
+        text in "[aZé中я。，가 \t\n\r/\u{a0}\u{2003}\u{85}'s1.\u{301}]{0,1200}"
     ) {
         same(&text);
     }
+}
+
+/// What is not made to be without end is counted as exactly when it is counted quickly.
+#[test]
+fn a_quick_count_of_ordinary_texts_is_exact() {
+    let texts = (0..20).map(|seed| corpus::long(20 << 10, seed));
+    let prose = corpus::PROSE
+        .iter()
+        .map(|language| language.join("").repeat(30));
+    let prose: Vec<_> = prose.chain(texts).collect();
+    let exact = |text: &&String| {
+        let quick = OpenAi::O200k.count_quickly(text);
+        assert!(quick.error() < 0.05, "{quick}");
+        quick == OpenAi::O200k.count(text)
+    };
+    let count = prose.iter().filter(exact).count();
+    assert!(count + 3 >= prose.len(), "{count} of {}", prose.len());
 }
 
 #[test]
@@ -78,9 +106,12 @@ fn special_tokens_in_a_text_are_text() {
 
 #[test]
 fn samples_of_a_long_text_come_within_their_error() {
-    let layer = TokenCountLayer::builder().sampling(Sampling::above(256 << 10));
-    let sampled = layer.build().expect("sensible").handle();
-    let exact = TokenCountLayer::default().handle();
+    let handle = |sampling: Option<Sampling>| {
+        let layer = TokenCountLayer::builder().sampling(sampling).build();
+        layer.expect("sensible").handle()
+    };
+    let sampled = handle(Some(Sampling::above(256 << 10).samples(32)));
+    let exact = handle(None);
     let mut texts: Vec<_> = (0..10).map(|seed| corpus::long(500 << 10, seed)).collect();
     let uniform = corpus::CODE[0].repeat(2_000);
     // One half is English, the other Chinese.

@@ -2,6 +2,7 @@
 #![cfg(all(not(loom), feature = "openai"))]
 
 mod allocations;
+mod bounded;
 mod calls;
 mod contract;
 mod corpus;
@@ -11,6 +12,7 @@ mod exact;
 mod huggingface;
 mod known;
 mod overhead;
+mod trimmed;
 
 use donjon_core::{LlmError, LlmRequest, LlmResponse, LlmService};
 

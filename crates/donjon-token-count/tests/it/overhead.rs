@@ -86,8 +86,19 @@ fn tools() {
     assert_eq!(count("gpt-4", chat()), Count::Exact(105));
     assert_eq!(count("gpt-4o", chat()), Count::Exact(101));
     assert_eq!(count("gpt-4o-mini", chat()), Count::Exact(101));
-    let claude = count("claude-sonnet-4", chat());
-    assert!(claude.tokens() > 346 + 40, "{claude}");
+    // Each comes with a prompt of its own.
+    let auto = [
+        ("claude-3-5-sonnet", 346),
+        ("claude-sonnet-4", 313),
+        ("claude-opus-4-8", 290),
+    ];
+    for (model, own) in auto {
+        let claude = count(model, chat());
+        assert!(
+            claude.tokens() > own + 40 && claude.tokens() < own + 250,
+            "{claude}"
+        );
+    }
 }
 
 #[test]
@@ -138,10 +149,80 @@ fn images_are_counted_by_their_size() {
     assert_eq!(count_of("gpt-4o", png), (255, true));
     assert_eq!(count_of("gpt-4o-mini", png), (2_833 + 5_667, true));
     assert_eq!(count_of("gpt-4.1-mini", png), (415, true));
-    assert_eq!(count_of("claude-sonnet-4", png).0, 350);
+    assert_eq!(count_of("claude-sonnet-4", png).0, 361);
     assert_eq!(count_of("gemini-2.5-pro", png).0, 4 * 258);
     assert_eq!(
         count_of("gpt-4o", "https://example.com/a.png"),
         (765, false)
     );
+}
+
+/// The examples of Anthropic's guide of counting, which its API answers with 14 and 403 tokens for
+/// Claude Opus 5 (<https://platform.claude.com/docs/en/build-with-claude/token-counting>).
+#[test]
+fn what_anthropic_counts_is_within_the_stated_error() {
+    let within = |count: Count, truth: u64| {
+        assert!(
+            (count.least()..=count.most()).contains(&truth),
+            "{count}, not {truth}"
+        );
+    };
+    let hello = Chat::new([
+        Message::system("You are a scientist"),
+        Message::user("Hello, Claude"),
+    ]);
+    within(count("claude-opus-5", hello), 14);
+    let schema = serde_json::json!({
+        "type": "object",
+        "properties": {
+            "location": {"type": "string", "description": "The city and state, e.g. San Francisco, CA"},
+        },
+        "required": ["location"],
+    });
+    let mut function = Function::new("get_weather");
+    function.description = Some("Get the current weather in a given location".into());
+    function.parameters = Some(to_raw_value(&schema).expect("JSON"));
+    let mut chat = Chat::new([Message::user("What's the weather like in San Francisco?")]);
+    chat.tools = [Tool::function(function)].into();
+    within(count("claude-opus-5", chat), 403);
+}
+
+/// The examples of Google's guide of counting (<https://ai.google.dev/gemini-api/docs/tokens>): ten each.
+#[test]
+fn what_google_counts_is_within_the_stated_error() {
+    for chat in [
+        Chat::new([Message::user(
+            "The quick brown fox jumps over the lazy dog.",
+        )]),
+        Chat::new([
+            Message::user("Hi my name is Bob"),
+            Message::assistant("Hi Bob!"),
+        ]),
+    ] {
+        let count = count("gemini-2.5-flash", chat);
+        assert!((count.least()..=count.most()).contains(&10), "{count}");
+    }
+}
+
+/// A limit outside of failover gets a figure, and everything passes.
+#[test]
+fn the_figure_alone_refuses_nothing_and_counts_nothing() {
+    use donjon_core::shape::Check;
+    let layer = TokenCountLayer::builder()
+        .default_output(100)
+        .build()
+        .expect("sensible");
+    let figure = |model: &str, limit: Option<u64>| {
+        let mut request = LlmRequest::chat(model, [Message::user("word ".repeat(20_000))]);
+        request.edit_chat().expect("a chat").max_tokens = limit;
+        let permit = layer.figure().check(&mut request).expect("all pass");
+        assert!(permit.is_none(), "it is not watched");
+        request.call.estimate.expect("a figure")
+    };
+    // Too long for GPT-4, which is for the target to say.
+    let gpt_4 = figure("gpt-4", None);
+    assert!(gpt_4.input > 20_000 && gpt_4.output == 100);
+    assert_eq!(figure("gpt-4o", Some(7)).output, 7);
+    assert_eq!(figure("gpt-4o", Some(1_000_000)).output, 16_384);
+    assert!(layer.handle().models().is_empty());
 }

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use donjon::{
-    BoxLlmService, CommitLayer, ErrorKind, Estimate, LlmError, LlmRequest, Message, NanoUsd,
+    BoxLlmService, CommitLayer, ErrorKind, Estimate, Key, LlmError, LlmRequest, Message, NanoUsd,
     Origin, Preset, TimeoutClock, Usage,
     budget::{Budgets, Limit, Price, PriceTable},
     cache::{CacheLayer, Strategy},
     failover::Target,
+    pool::PoolLayer,
     rate_limit::{Limit as Quota, RateLimitLayer},
     retry::RetryLayer,
     token_count::{Estimator, Model, Rules, TokenCountLayer},
@@ -197,4 +198,101 @@ async fn in_the_preset_a_hit_passes_nothing_that_costs() {
     for layer in ["cache", "single_flight", "budget"] {
         assert!(names.contains(&layer), "{names:?}");
     }
+}
+
+/// A call that the budget has reserved for, and that waits in the pool while the circuit opens, is refused at
+/// dispatch: it was never sent, and all is given back.
+#[tokio::test(start_paused = true)]
+async fn what_was_never_sent_costs_nothing() {
+    let answer = Script::answer("A keep.").usage(Usage::new(90, 10));
+    let model = ScriptedLlm::new(answer.head_after(Duration::from_secs(1)));
+    let budgets = budgets(1);
+    let stack = Preset::new()
+        .target(Target::new("home", BoxLlmService::new(model.clone())))
+        .retry(
+            RetryLayer::builder()
+                .max_attempts(1)
+                .build()
+                .expect("sensible"),
+        )
+        .pool(PoolLayer::builder().size(1))
+        .budget_of("home", budgets.layer().provider("home"))
+        .budgets(budgets)
+        .build()
+        .expect("sensible");
+    let ask = || {
+        let mut stack = stack.clone();
+        async move {
+            let answer = stack.ready().await?.call(request()).await?;
+            answer.text().await
+        }
+    };
+    let standing = || stack.budgets().expect("budgets").standings().remove(0);
+    let one = cost(100, 50);
+    let open = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!((standing().reserved, model.count()), (one + one, 1));
+        let breaker = stack.target("home").and_then(|of| of.breaker.as_ref());
+        let circuit = breaker.expect("a circuit").circuit_or_new(&Key::Global);
+        circuit.expect("room").force_open();
+    };
+    let (served, refused, ()) = tokio::join!(ask(), ask(), open);
+    assert_eq!(served.expect("served"), "A keep.");
+    let refused = refused.expect_err("the circuit is open");
+    assert_eq!(refused.kind(), ErrorKind::CircuitOpen);
+    assert_eq!(model.count(), 1);
+    let now = standing();
+    assert_eq!((now.spent, now.reserved), (cost(90, 10), NanoUsd::ZERO));
+    let report = stack.budgets().expect("budgets").report();
+    assert_eq!(report.total().cost, cost(90, 10));
+}
+
+/// A limit of callers' tokens stands outside of failover, and is charged what was counted all the same.
+#[tokio::test(start_paused = true)]
+async fn a_limit_of_callers_is_charged_what_was_counted() {
+    let answer = Script::answer("A keep.").no_usage();
+    let model = ScriptedLlm::new(answer.head_after(Duration::from_secs(1)));
+    let counted = |context| Model::new(Estimator::new("words"), Rules::chatml()).context(context);
+    let tokens = TokenCountLayer::builder()
+        // Too small for the second call, which is the target's to say.
+        .model("m", counted(200))
+        .model("large", counted(100_000))
+        .default_output(70)
+        .build()
+        .expect("sensible");
+    let quota = Quota::tokens(1_000_000).per_day();
+    let callers = RateLimitLayer::builder().limit(quota).for_callers().build();
+    let mut stack = Preset::new()
+        .target(Target::new("large", BoxLlmService::new(model.clone())).with_model("large"))
+        .token_count(tokens.clone())
+        .caller_limit(callers.expect("sensible"))
+        .build()
+        .expect("sensible");
+    let mut before = 0;
+    for words in [10, 2_000] {
+        let request = LlmRequest::chat("m", [Message::user("word ".repeat(words))]);
+        let counted = tokens.handle().count(&request).tokens();
+        let limit = stack.caller_limit().expect("a limit").clone();
+        let used = || limit.peek(&Key::Global)[0].used - before;
+        let under_way = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            used()
+        };
+        let call = stack.ready().await.expect("ready").call(request);
+        let (answer, reserved) = tokio::join!(call, under_way);
+        assert_eq!(reserved, counted + 70, "{words}");
+        answer.expect("served").collect().await.expect("whole");
+        // Of the answer only what came is paid.
+        let used = used();
+        assert!((counted + 1..counted + 10).contains(&used), "{used}");
+        before += used;
+    }
+    assert!(before > 2_000);
+    // Nothing of it is in the figures, which are the targets'.
+    let models = tokens.handle().models();
+    let names: Vec<_> = models
+        .iter()
+        .map(|(name, figures)| (&**name, figures.calls))
+        .collect();
+    assert_eq!(names, [("large", 2)]);
 }
