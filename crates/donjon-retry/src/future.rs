@@ -9,13 +9,17 @@ use std::{
 
 use donjon_core::{
     AttemptCause, AttemptRef, Classify, DefaultTable, LlmError, LlmRequest, LlmResponse,
-    shape::ReadyCall,
+    ReservedAttempt, shape::ReadyCall,
 };
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
 use tower_service::Service;
 
-use crate::{decide::Progress, handle::Parked, layer::Shared};
+use crate::{
+    decide::{Progress, Wait},
+    handle::Parked,
+    layer::Shared,
+};
 
 pin_project! {
     /// The future of [`Retry`](crate::Retry).
@@ -32,6 +36,8 @@ pin_project! {
         kept: Kept,
         stage: Stage,
         progress: Progress,
+        // Kept for the attempt that is out or comes next, if it is not the first.
+        room: Option<ReservedAttempt>,
     }
 }
 
@@ -56,6 +62,12 @@ enum Stage {
     Refused(Option<LlmError>),
 }
 
+impl Stage {
+    fn parked(wait: Wait) -> Self {
+        Self::Parked(wait.parked, Box::pin(sleep(wait.length)))
+    }
+}
+
 impl<S, C> RetryFuture<S, C>
 where
     S: Service<LlmRequest>,
@@ -69,6 +81,7 @@ where
             kept: Kept::Request(request),
             stage: Stage::SettingOut,
             progress: Progress::default(),
+            room: None,
         }
     }
 }
@@ -104,7 +117,7 @@ where
             // Nothing below is held while it waits.
             Ok(Some(wait)) => {
                 this.attempt.as_mut().let_go();
-                *this.stage = Stage::Parked(wait.parked, Box::pin(sleep(wait.length)));
+                *this.stage = Stage::parked(wait);
             }
             Err(error) => {
                 this.attempt.as_mut().let_go();
@@ -199,6 +212,11 @@ where
                         parked.leave();
                     }
                     let request = this.progress.open(this.shared, this.kept);
+                    if let (Some(room), Some(attempt)) =
+                        (this.room.as_mut(), request.call.attempt())
+                    {
+                        room.keep_for(attempt);
+                    }
                     this.attempt.as_mut().call_again(request);
                 }
             }
@@ -215,13 +233,16 @@ where
             this.progress.sent += u32::from(failed(attempt, &error));
             let request = this.kept.request();
             match this.shared.after(&error, request, this.progress) {
-                Ok(wait) => {
-                    let timer = Box::pin(sleep(wait.length));
-                    *this.stage = Stage::Parked(wait.parked, timer);
+                Ok(mut wait) => {
+                    if let Some(room) = wait.room.take() {
+                        room.renew(this.room);
+                    }
+                    *this.stage = Stage::parked(wait);
                 }
                 Err(reason) => {
                     *this.kept = Kept::Nothing;
                     *this.stage = Stage::Refused(None);
+                    *this.room = None;
                     let error = this.shared.give_up(error, this.progress, reason);
                     return Poll::Ready(Err(error));
                 }
