@@ -16,7 +16,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::vocab::saturating_add;
+use crate::{error::LlmError, vocab::saturating_add};
 pub use attempt::{Attempt, AttemptCause, AttemptRef, Billed, DropReason, Stamps};
 pub use reserved::ReservedAttempt;
 use slot::Slot;
@@ -195,6 +195,12 @@ impl Ledger {
     /// The attempt at this place, if there is one.
     pub fn at(self: &Arc<Self>, index: u32) -> Option<AttemptRef> {
         (index < self.opened()).then(|| AttemptRef::new(self.clone(), index))
+    }
+
+    /// What the attempt at this place failed with; `None` if it did not, and where there is none.
+    #[inline]
+    pub fn error(&self, index: u32) -> Option<&LlmError> {
+        (index < self.opened()).then(|| self.slot(index).error.get())?
     }
 
     /// When the steps of the attempt at this place were; none of them where there is none.

@@ -100,7 +100,7 @@ where
         };
         // A call pays into the budget once, by its first attempt, although each of its targets may
         // be asked through a clone of this layer.
-        let first = request.call.attempt().is_none_or(is_first);
+        let first = request.call.attempt().is_none_or(AttemptRef::is_first);
         let ledger = request.call.begin();
         if let Some(total) = this.shared.policy.total_attempts {
             ledger.limit_attempts(total);
@@ -151,26 +151,6 @@ impl Progress {
             Kept::Last(_) | Kept::Nothing => unreachable!("it was a request above"),
         }
     }
-}
-
-/// Whether `attempt` and all that it follows from are the first of their kind: a failover of
-/// failovers opens one for the group, and one under it for the first target of the group.
-#[inline]
-fn is_first(attempt: &AttemptRef) -> bool {
-    attempt.index() == 0 || follows_from_first(attempt)
-}
-
-#[cold]
-fn follows_from_first(attempt: &AttemptRef) -> bool {
-    let mut next = Some(attempt.read());
-    while let Some(seen) = next {
-        if seen.cause != AttemptCause::First {
-            return false;
-        }
-        let parent = seen.parent.map(|index| index as usize);
-        next = parent.and_then(|index| attempt.ledger().attempts().nth(index));
-    }
-    true
 }
 
 /// Records what `attempt` failed with, and says whether it was sent. A driver further in may have

@@ -305,6 +305,22 @@ impl AttemptRef {
         }
     }
 
+    /// Whether it and all that it follows from are the first of their kind: a driver of drivers opens one
+    /// for the group, and one under it for the first of the group.
+    pub fn is_first(&self) -> bool {
+        let mut index = self.index;
+        loop {
+            let slot = self.ledger.slot(index);
+            if slot.cause.load(Relaxed) != AttemptCause::First as u8 {
+                return false;
+            }
+            match slot.parent.load(Acquire).checked_sub(1) {
+                Some(parent) => index = parent,
+                None => return true,
+            }
+        }
+    }
+
     /// Whether it, or an attempt that follows from it, was handed to the transport.
     pub fn led_to_sending(&self) -> bool {
         let follows = |mut index: u32| {
