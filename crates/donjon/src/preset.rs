@@ -10,6 +10,7 @@ use donjon_core::{
     shape::{CheckService, Gate},
 };
 use donjon_failover::{Failover, Target};
+use donjon_hedge::HedgeLayer;
 use donjon_pool::{PoolBuilder, PoolLayer};
 use donjon_rate_limit::{RateLimitBuilder, RateLimitLayer};
 use donjon_retry::RetryLayer;
@@ -19,22 +20,23 @@ use tower_layer::Layer;
 
 use crate::{
     cached::Cached,
+    hedged::Hedged,
     stack::{Handles, Stack, TargetHandles},
 };
 
 /// Builds the preset stack:
 ///
 /// ```text
-/// deadline → cache and single flight → rate limit (callers) → failover ┬ target 1
-///                                                                      └ target 2 …
+/// deadline → cache and single flight → rate limit (callers) → hedge → failover ┬ target 1
+///                                                                              └ target 2 …
 /// each target:
 /// retry → breaker (peek) → token count → budget → pool → rate limit (provider) → breaker (admit) → timeout
 /// → commit → service
 /// ```
 ///
 /// Every layer has its own defaults until it is replaced. The budget of retries and the clocks are
-/// shared by all targets; circuit, pool and provider's limits are each target's own. Cache, token
-/// count, budgets, pools and limits are there where they are asked for. Layers that come later join the stack without a change to the
+/// shared by all targets; circuit, pool and provider's limits are each target's own. Cache, hedges,
+/// token count, budgets, pools and limits are there where they are asked for. Layers that come later join the stack without a change to the
 /// code that builds it.
 #[derive(Debug)]
 pub struct Preset<S> {
@@ -45,6 +47,7 @@ pub struct Preset<S> {
     tokens: Option<TokenCountLayer>,
     budgets: Option<Budgets>,
     callers: Option<RateLimitLayer>,
+    hedge: Option<HedgeLayer>,
     retry: RetryLayer,
     breaker: Option<BreakerBuilder>,
     pool: Option<PoolBuilder>,
@@ -74,6 +77,7 @@ impl<S> Preset<S> {
             tokens: None,
             budgets: None,
             callers: None,
+            hedge: None,
             retry: RetryLayer::default(),
             breaker: Some(BreakerLayer::builder()),
             pool: None,
@@ -144,6 +148,15 @@ impl<S> Preset<S> {
     #[must_use]
     pub fn caller_limit(mut self, limit: impl Into<Option<RateLimitLayer>>) -> Self {
         self.callers = limit.into();
+        self
+    }
+
+    /// When a second attempt is made beside one that is late, through the same targets: it asks another
+    /// one while there is another. Default never. A call through a stack with hedges costs one allocation
+    /// more.
+    #[must_use]
+    pub fn hedge(mut self, hedge: impl Into<Option<HedgeLayer>>) -> Self {
+        self.hedge = hedge.into();
         self
     }
 
@@ -227,6 +240,7 @@ impl<S> Preset<S> {
             tokens,
             budgets,
             callers,
+            hedge,
             retry,
             breaker,
             pool,
@@ -295,9 +309,11 @@ impl<S> Preset<S> {
             tokens: tokens.as_ref().map(TokenCountLayer::handle),
             budgets: budgets.as_ref().map(Budgets::handle),
             callers: callers.as_ref().map(RateLimitLayer::handle),
+            hedge: hedge.as_ref().map(HedgeLayer::handle),
             targets: handles,
         };
-        let limited = Gate::new(failover, callers.map(|callers| callers.admitter()));
+        let hedged = Hedged::new(failover, hedge.as_ref());
+        let limited = Gate::new(hedged, callers.map(|callers| callers.admitter()));
         let cached = Cached::new(limited, cache.as_ref());
         Ok(Stack::new(deadline.layer(cached), handles))
     }

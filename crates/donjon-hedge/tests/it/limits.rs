@@ -1,10 +1,12 @@
 //! Hedges yield to whoever has too much to do.
 
-use donjon_core::{AttemptCause, ErrorKind, LimitHint, LimitUnit, LlmError, LlmRequest};
+use donjon_core::{
+    AttemptCause, ErrorKind, LimitHint, LimitUnit, LlmError, LlmRequest, shape::ReadyCall,
+};
 use donjon_hedge::Suppressed;
 use donjon_testkit::{Script, ScriptedLlm};
 use tokio::time::sleep;
-use tower::{Layer, Service, service_fn};
+use tower::{Layer, service_fn};
 
 use crate::{MILLI, SECOND, after_a_second, ask, layer, request, slow};
 
@@ -72,7 +74,7 @@ async fn a_refusal_that_somebody_further_in_has_got_over_counts_too() {
                 LlmError::new(ErrorKind::RateLimited, "slow down").with_retry_after(7 * SECOND);
             request.call.attempt().expect("claimed").fail(&refused);
             request.call.claim_attempt(AttemptCause::Retry);
-            model.clone().call(request)
+            ReadyCall::new(model.clone(), request)
         })
     };
     let built = layer(after_a_second());

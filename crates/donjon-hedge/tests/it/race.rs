@@ -61,7 +61,7 @@ async fn the_loser_is_gone_at_once_and_was_superseded() {
             let model = model.clone();
             service_fn(move |request: LlmRequest| {
                 let call = request.call.clone();
-                let future = model.clone().call(request);
+                let future = ReadyCall::new(model.clone(), request);
                 watch(&call, future, heard.observer())
             })
         };
