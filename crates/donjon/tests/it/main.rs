@@ -2,6 +2,7 @@
 
 mod admission;
 mod drops;
+mod hedge;
 mod laws;
 mod layers;
 mod money;
