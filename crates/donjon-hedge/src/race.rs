@@ -3,8 +3,8 @@
 use std::pin::Pin;
 
 use donjon_core::{
-    AttemptCause, AttemptRef, DropReason, FailedAttempt, LlmError, LlmRequest, ReservedAttempt,
-    shape::ReadyCall,
+    AttemptCause, AttemptRef, Billed, DropReason, FailedAttempt, LlmError, LlmRequest,
+    ReservedAttempt, shape::ReadyCall,
 };
 use tower_service::Service;
 
@@ -161,12 +161,17 @@ fn supersede(attempt: &AttemptRef, hedges: &[u32]) {
     }
 }
 
-/// Records what `attempt` failed with. A driver further in may have sent others under it, and then it
-/// does not count once more.
+/// Records what `attempt` failed with. A driver further in may have opened others under it, and then it
+/// was not sent itself.
 fn close(attempt: &AttemptRef, error: &LlmError) {
-    if attempt.was_sent() || !attempt.led_to_sending() {
+    let index = attempt.index();
+    let mut others = attempt.ledger().attempts().skip(index as usize + 1);
+    let stands_for_others =
+        others.any(|other| other.parent == Some(index) && other.cause != AttemptCause::Hedge);
+    if attempt.was_sent() || !stands_for_others {
         return attempt.fail(error);
     }
+    attempt.set_billed(Billed::No);
     attempt.set_error(error);
     attempt.stamp_ended();
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use donjon::{
     AttemptCause, BoxLlmService, CommitLayer, ErrorKind, Estimate, LlmError, LlmRequest,
-    LlmResponse, LlmService, Message, NanoUsd, Preset, Stack, Usage,
+    LlmResponse, Message, NanoUsd, Preset, Stack, Usage,
     budget::{Budgets, Limit, Price, PriceTable},
     circuit_breaker::BreakerLayer,
     failover::{Failover, FailoverBuilder, HealthPolicy, RoundRobin, Target, TargetStatus},
@@ -209,7 +209,7 @@ async fn the_loser_is_paid_for() {
                 "{outside}"
             );
             assert_eq!(budgets.handle().admitted(), budgets.handle().settled());
-            let left: Vec<_> = limit.handle().peek(&donjon::Key::GLOBAL);
+            let left: Vec<_> = limit.handle().peek(&donjon::Key::Global);
             let left: Vec<_> = left.iter().map(|s| s.remaining()).collect();
             let requests = if outside { 999 } else { 998 };
             assert_eq!(left, [1_000_000 - 200, requests], "outside: {outside}");
@@ -221,7 +221,7 @@ async fn the_loser_is_paid_for() {
 /// first token, and how many attempts it took.
 async fn simulate<S>(service: S, models: &[ScriptedLlm], calls: u32) -> (Duration, usize)
 where
-    S: LlmService<Error = LlmError> + Clone,
+    S: Service<LlmRequest, Response = LlmResponse, Error = LlmError> + Clone,
 {
     let before: usize = counts(models).iter().sum();
     let mut took = join_all((0..calls).map(|n| {
@@ -270,10 +270,14 @@ async fn the_tail_of_the_latency_falls_fourfold() {
     assert_eq!(sent, 3000);
     // A third of all calls is slow, and so many hedges are allowed.
     let hedged = models();
-    let layer = built(HedgeLayer::builder().delay(450 * MILLI).budget(0.35));
+    let layer = built(HedgeLayer::builder().delay(450 * MILLI).budget(0.4));
     let (after, sent) = simulate(layer.layer(routed(&hedged)), &hedged, 3000).await;
-    assert!(after * 4 <= before, "{after:?} after {before:?}");
-    assert!(sent <= 3000 + 3000 * 35 / 100 + 10, "{sent}");
+    assert!(
+        after * 4 <= before,
+        "{after:?} after {before:?} {:?}",
+        layer.handle()
+    );
+    assert!(sent <= 3000 + 3000 * 40 / 100 + 10, "{sent}");
     assert_eq!(sent as u64, 3000 + layer.handle().hedges());
 }
 
