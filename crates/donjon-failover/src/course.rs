@@ -18,7 +18,7 @@ use crate::{
     capability::Needs,
     handle::FailoverEvent,
     met::{is_fresh, meets_again},
-    reason::reason,
+    reason::{reason, with_target},
     rivals::{Rival, Rivals},
     route::Candidates,
     scan::{Scan, Which},
@@ -51,6 +51,8 @@ pub(crate) struct Course {
     left: u32,
     /// Targets that failovers around this one have not tried yet.
     untried_outside: u32,
+    /// One more than the place of the attempt that the call came with; 0 for none.
+    under: u32,
     /// Room for the attempt that is being made, if it is not the first.
     room: Option<ReservedAttempt>,
 }
@@ -104,6 +106,7 @@ impl Course {
             passed: Vec::new(),
             left: 0,
             untried_outside: 0,
+            under: 0,
             room: None,
         }
     }
@@ -117,6 +120,7 @@ impl Course {
             request.call.begin();
             self.streamed = request.is_stream();
         }
+        self.under = self.call().attempt().map_or(0, |a| a.index() + 1);
         let fresh = is_fresh(self.call());
         let alone = fresh || self.call().ledger().is_some_and(|l| l.hedges() == 0);
         let chosen = self.choose(field, alone);
@@ -175,7 +179,7 @@ impl Course {
             None => Needs::of(self.kept.request()?),
         };
         self.needs = Some(needs);
-        let rivals = Rivals::of(roster, self.call());
+        let rivals = self.rivals(roster);
         loop {
             let (now, ramp) = (shared.now(), shared.ramp());
             let first = self.passed.is_empty();
@@ -226,6 +230,11 @@ impl Course {
                 return Some(scan.askable);
             }
         }
+    }
+
+    /// What other lines of attempts do at our targets.
+    fn rivals(&self, roster: &Roster) -> Rivals {
+        Rivals::of(roster, self.call(), self.under.checked_sub(1))
     }
 
     /// Takes a place at a target; not if it was full, or another call took the trial.
@@ -465,7 +474,7 @@ impl Course {
     fn end(&self, field: &Field, error: LlmError) -> LlmError {
         // Another line of attempts knows better how many are left.
         if let Some(ledger) = self.call().ledger()
-            && !Rivals::of(&field.roster, self.call()).any_open()
+            && !self.rivals(&field.roster).any_open()
         {
             ledger.set_untried(self.untried_outside);
         }
@@ -485,11 +494,4 @@ fn close(attempt: &AttemptRef, error: &LlmError) {
     }
     attempt.set_error(error);
     attempt.stamp_ended();
-}
-
-fn with_target(error: LlmError, target: &TargetState) -> LlmError {
-    if error.target().is_some() {
-        return error;
-    }
-    error.with_target(target.name)
 }

@@ -10,7 +10,8 @@ use crate::{rivals::Rivals, state::Roster};
 /// In another line of attempts, a hedge, the same targets were added by the first.
 #[cold]
 pub(crate) fn meets_again(roster: &Roster, call: &Call, ledger: &Ledger) -> bool {
-    Rivals::of(roster, call).any() || was_met(roster, ledger, call.attempt())
+    let under = call.attempt().map(AttemptRef::index);
+    Rivals::of(roster, call, under).any() || was_met(roster, ledger, call.attempt())
 }
 
 /// Whether nobody has driven the call yet, but whoever opened the attempt that it comes with.

@@ -1,8 +1,8 @@
-//! Why a target was not asked.
+//! Why a target did not serve.
 
 use donjon_core::{ErrorKind, LlmError};
 
-use crate::state::{Look, Why};
+use crate::state::{Look, TargetState, Why};
 
 /// Why a target that looks like this was not asked; `None` if it could have been.
 pub(crate) fn reason(look: Look, now: u64) -> Option<LlmError> {
@@ -29,4 +29,12 @@ pub(crate) fn reason(look: Look, now: u64) -> Option<LlmError> {
             "the prompt is longer than the target's context window",
         ),
     })
+}
+
+/// Says which target an error came from, if it does not say so.
+pub(crate) fn with_target(error: LlmError, target: &TargetState) -> LlmError {
+    if error.target().is_some() {
+        return error;
+    }
+    error.with_target(target.name)
 }

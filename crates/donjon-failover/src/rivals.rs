@@ -4,7 +4,7 @@
 //! line, so that they never wait for the same one while there is another, and so that all lines
 //! together ask no more targets than one would.
 
-use donjon_core::{Attempt, AttemptCause, AttemptRef, Call};
+use donjon_core::{Attempt, AttemptCause, Call};
 
 use crate::state::Roster;
 
@@ -24,15 +24,20 @@ pub(crate) enum Rival {
 pub(crate) struct Rivals(Vec<Rival>);
 
 impl Rivals {
-    /// What they have made of `roster`, seen by the line that `call` belongs to.
+    /// What they have made of `roster` in `call`, which came here with the attempt at `under`.
     #[cold]
-    pub(crate) fn of(roster: &Roster, call: &Call) -> Self {
+    pub(crate) fn of(roster: &Roster, call: &Call, under: Option<u32>) -> Self {
         let Some(ledger) = call.ledger().filter(|ledger| ledger.hedges() > 0) else {
             return Self::default();
         };
         let all: Vec<_> = ledger.attempts().collect();
-        let mine = line(&all, call.attempt().map(AttemptRef::index));
-        let others = all.iter().filter(|a| line(&all, Some(a.index)) != mine);
+        let mine = line(&all, under);
+        // A group of another name may have targets of the same names.
+        let name = |index: Option<u32>| all.get(index? as usize)?.target;
+        let group = name(under);
+        let others = all
+            .iter()
+            .filter(|a| line(&all, Some(a.index)) != mine && name(group_of(&all, a)) == group);
         let others: Vec<_> = others.collect();
         let place = |name| {
             let at = others.iter().filter(|a| a.target == Some(name));
@@ -57,6 +62,18 @@ impl Rivals {
     pub(crate) fn any_open(&self) -> bool {
         self.0.contains(&Rival::Open)
     }
+}
+
+/// The attempt that whoever drives this one came with.
+fn group_of(all: &[Attempt], attempt: &Attempt) -> Option<u32> {
+    let mut seen = attempt;
+    while matches!(
+        seen.cause,
+        AttemptCause::Failover | AttemptCause::Retry | AttemptCause::Resume
+    ) {
+        seen = all.get(seen.parent? as usize)?;
+    }
+    seen.parent
 }
 
 /// The line that an attempt belongs to, by the hedge that it follows from; `None` for the first.

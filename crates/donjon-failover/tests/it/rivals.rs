@@ -222,3 +222,30 @@ async fn room_is_given_back_by_a_line_that_is_dropped() {
     (&mut lines.first).await.expect_err("it fails");
     assert_eq!(lines.ledger.sent(), 2);
 }
+
+/// Groups may have targets of the same names; those of another group are others.
+#[tokio::test(start_paused = true)]
+async fn a_group_knows_its_own_targets_from_those_of_another() {
+    let models: Vec<_> = (0..4)
+        .map(|_| ScriptedLlm::new("served").commits())
+        .collect();
+    models[0].push(Script::hang());
+    let groups = [failover(&models[..2]), failover(&models[2..])];
+    let outer = builder(&groups).build().expect("a good configuration");
+    let mut request = request();
+    let ledger = request.call.begin().clone();
+    request.call.open_attempt(AttemptCause::First);
+    let mut first = Box::pin(outer.clone().oneshot(request.clone()));
+    assert!(poll_once(&mut first).is_pending());
+    let mut hedge = request.clone();
+    let parent = ledger.opened() - 1;
+    ledger.set_untried(0);
+    hedge
+        .call
+        .open_attempt_from(AttemptCause::Hedge, Some(parent));
+    let answer = outer.oneshot(hedge).await;
+    // The other group, and there the first of its targets, which has the name of the one that is slow.
+    assert_eq!(served(&answer), "a");
+    assert_eq!(counts(&models), [1, 0, 1, 0]);
+    assert_eq!(ledger.targets(), 4);
+}
