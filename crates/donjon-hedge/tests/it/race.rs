@@ -2,8 +2,10 @@
 
 use std::task::{Context, Poll, Waker};
 
-use donjon_core::Heard;
-use donjon_core::{AttemptCause, DropReason, ErrorKind, LlmError, LlmRequest, LlmResponse, watch};
+use donjon_core::{
+    AttemptCause, DropReason, ErrorKind, Heard, LlmError, LlmRequest, LlmResponse,
+    shape::ReadyCall, watch,
+};
 use donjon_hedge::{HedgeCause, HedgeEvent};
 use donjon_testkit::{
     CallEnd, Script, ScriptedLlm,
