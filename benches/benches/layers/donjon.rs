@@ -59,6 +59,17 @@ pub(crate) fn rows() -> Vec<Row> {
                 .expect("a good configuration")
         })
         .beside("tower-resilience, these five stacked"),
+        row(above("stack with hedges, two targets"), |pending| {
+            let target = |name| Target::new(name, model(pending));
+            Preset::new()
+                .timeout(timeout())
+                .total_timeout(std::time::Duration::from_secs(60))
+                .hedge(donjon::hedge::HedgeLayer::default())
+                .target(target("main"))
+                .target(target("spare"))
+                .build()
+                .expect("a good configuration")
+        }),
     ]
 }
 

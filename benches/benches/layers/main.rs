@@ -8,6 +8,7 @@ mod breaker_rows;
 mod budget_rows;
 mod donjon;
 mod failover_rows;
+mod hedge_rows;
 mod leaf;
 mod liter_llm_rows;
 mod pool_rows;
@@ -34,6 +35,7 @@ fn main() -> Result<(), String> {
     rows.extend(pool_rows::rows());
     rows.extend(budget_rows::rows());
     rows.extend(failover_rows::rows());
+    rows.extend(hedge_rows::rows());
     rows.extend(token_count_rows::rows());
     rows.extend(tower_rows::rows());
     rows.extend(tower_resilience_rows::rows());

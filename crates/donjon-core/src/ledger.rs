@@ -1,6 +1,9 @@
 //! The attempts of one call.
 
 mod attempt;
+mod reserved;
+mod slot;
+mod tally;
 
 use std::{
     fmt,
@@ -13,9 +16,11 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::vocab::saturating_add;
-use attempt::Slot;
+use crate::{error::LlmError, vocab::saturating_add};
 pub use attempt::{Attempt, AttemptCause, AttemptRef, Billed, DropReason, Stamps};
+pub use reserved::ReservedAttempt;
+use slot::Slot;
+use tally::Tally;
 
 /// The attempts of one call, of whichever layer and target: the one account that retry, failover
 /// and hedging share, so that attempts never multiply.
@@ -25,7 +30,8 @@ pub use attempt::{Attempt, AttemptCause, AttemptRef, Billed, DropReason, Stamps}
 pub struct Ledger {
     began_at: Instant,
     opened: AtomicU32,
-    sent: AtomicU32,
+    tally: Tally,
+    hedges: AtomicU32,
     targets: AtomicU32,
     untried: AtomicU32,
     limit: AtomicU32,
@@ -48,7 +54,8 @@ impl Ledger {
         Arc::new(Self {
             began_at: Instant::now(),
             opened: AtomicU32::new(0),
-            sent: AtomicU32::new(0),
+            tally: Tally::new(),
+            hedges: AtomicU32::new(0),
             targets: AtomicU32::new(1),
             untried: AtomicU32::new(0),
             limit: AtomicU32::new(0),
@@ -66,7 +73,7 @@ impl Ledger {
     /// How many attempts were sent. One that was refused or given up before it was sent uses up
     /// nothing.
     pub fn sent(&self) -> u32 {
-        self.sent.load(Relaxed)
+        self.tally.sent()
     }
 
     /// How many attempts were opened, sent or not.
@@ -110,19 +117,31 @@ impl Ledger {
     /// Whether a target that may be asked `per_target` times may be asked once more without taking
     /// the attempt that is reserved for each untried target. The whole call may make as many as was
     /// set by [`limit_attempts`](Self::limit_attempts), else `per_target` and one for each further
-    /// target.
+    /// target and each hedge. Whoever goes on to make it [reserves](crate::Call::reserve_retry) it.
     pub fn may_retry(&self, per_target: u32) -> bool {
-        let total = match self.limit.load(Relaxed) {
-            0 => per_target.saturating_add(self.targets() - 1),
+        self.tally.promised().saturating_add(self.untried()) < self.total(per_target)
+    }
+
+    /// How many attempts the whole call may make.
+    fn total(&self, per_target: u32) -> u32 {
+        match self.limit.load(Relaxed) {
+            0 => per_target
+                .saturating_add(self.targets() - 1)
+                .saturating_add(self.hedges()),
             limit => limit,
-        };
-        self.sent().saturating_add(self.untried()) < total
+        }
     }
 
     /// Whether another target may be asked: the cap on the whole call, if one was set, allows it.
+    /// Whoever goes on to ask it [reserves](crate::Call::reserve_failover) the attempt.
     pub fn may_fail_over(&self) -> bool {
         let limit = self.limit.load(Relaxed);
-        limit == 0 || self.sent() < limit
+        limit == 0 || self.tally.promised() < limit
+    }
+
+    /// How many hedges were made, each of them a line of attempts beside the others.
+    pub fn hedges(&self) -> u32 {
+        self.hedges.load(Relaxed)
     }
 
     /// Says that somebody who shares the call may wait until then, `None` for as long as it takes:
@@ -157,13 +176,40 @@ impl Ledger {
 
     fn open_slot(&self, cause: AttemptCause, parent: Option<u32>) -> u32 {
         let index = self.opened.fetch_add(1, Relaxed);
-        self.slot(index).open(cause, parent);
+        let slot = self.slot(index);
+        slot.open(cause, parent);
+        if cause == AttemptCause::Hedge {
+            // A line of its own, with room of its own.
+            self.hedges.fetch_add(1, Relaxed);
+        } else if let Some(parent) = parent {
+            slot.share_room(self.slot(parent));
+        }
         index
     }
 
     /// The attempts so far, in the order in which they were opened.
     pub fn attempts(&self) -> impl Iterator<Item = Attempt> + '_ {
         (0..self.opened()).map(|index| self.slot(index).read(index))
+    }
+
+    /// The attempt at this place, if there is one.
+    pub fn at(self: &Arc<Self>, index: u32) -> Option<AttemptRef> {
+        (index < self.opened()).then(|| AttemptRef::new(self.clone(), index))
+    }
+
+    /// What the attempt at this place failed with; `None` if it did not, and where there is none.
+    #[inline]
+    pub fn error(&self, index: u32) -> Option<&LlmError> {
+        (index < self.opened()).then(|| self.slot(index).error.get())?
+    }
+
+    /// When the steps of the attempt at this place were; none of them where there is none.
+    #[inline]
+    pub fn stamps(&self, index: u32) -> Stamps {
+        if index < self.opened() {
+            return self.slot(index).stamps();
+        }
+        Stamps::default()
     }
 
     /// When the attempt at this place was handed to the transport; `None` before that, and where there

@@ -75,7 +75,9 @@ pub use events::{Events, Heard, Listener};
 pub use hints::{Hints, LimitHint, LimitUnit};
 pub use key::{Key, KeyBy};
 pub use keyed::{Full, Idle, Keyed};
-pub use ledger::{Attempt, AttemptCause, AttemptRef, Billed, DropReason, Ledger, Stamps};
+pub use ledger::{
+    Attempt, AttemptCause, AttemptRef, Billed, DropReason, Ledger, ReservedAttempt, Stamps,
+};
 pub use money::NanoUsd;
 pub use name::Name;
 pub use observe::{End, Observer, Outcome};

@@ -10,17 +10,19 @@ use std::{
 
 use donjon_core::{
     AttemptCause, AttemptRef, Billed, Call, ErrorKind, FailedAttempt, Head, LlmError, LlmRequest,
-    TimeoutClock,
+    ReservedAttempt, TimeoutClock,
 };
 use tokio::time::Instant;
 
 use crate::{
     capability::Needs,
     handle::FailoverEvent,
-    met::meets_again,
+    met::{is_fresh, meets_again},
+    reason::{reason, with_target},
+    rivals::{Rival, Rivals},
     route::Candidates,
     scan::{Scan, Which},
-    state::{Look, Roster, Shared, TargetState, Why},
+    state::{Look, Roster, Shared, TargetState},
     verdict::Hold,
 };
 
@@ -49,6 +51,10 @@ pub(crate) struct Course {
     left: u32,
     /// Targets that failovers around this one have not tried yet.
     untried_outside: u32,
+    /// One more than the place of the attempt that the call came with; 0 for none.
+    under: u32,
+    /// Room for the attempt that is being made, if it is not the first.
+    room: Option<ReservedAttempt>,
 }
 
 /// What is kept of the request while a target works on it.
@@ -66,6 +72,14 @@ impl Kept {
         match self {
             Self::Request(request) => Some(request),
             Self::Call(..) => None,
+        }
+    }
+
+    #[inline]
+    const fn call(&self) -> &Call {
+        match self {
+            Self::Request(request) => &request.call,
+            Self::Call(call, _) => call,
         }
     }
 }
@@ -92,6 +106,8 @@ impl Course {
             passed: Vec::new(),
             left: 0,
             untried_outside: 0,
+            under: 0,
+            room: None,
         }
     }
 
@@ -104,11 +120,14 @@ impl Course {
             request.call.begin();
             self.streamed = request.is_stream();
         }
-        let chosen = self.choose(field);
+        self.under = self.call().attempt().map_or(0, |a| a.index() + 1);
+        let fresh = is_fresh(self.call());
+        let alone = fresh || self.call().ledger().is_some_and(|l| l.hedges() == 0);
+        let chosen = self.choose(field, alone);
         let askable = chosen.unwrap_or(0);
         if let Some(ledger) = self.call().ledger() {
             let untried = ledger.untried();
-            if !meets_again(&field.roster, self.call()) {
+            if fresh || !meets_again(&field.roster, self.call(), ledger) {
                 let more = askable.saturating_sub(1);
                 ledger.set_targets(ledger.targets().saturating_add(more));
             }
@@ -120,11 +139,11 @@ impl Course {
         }
     }
 
-    /// Chooses the target to ask next and takes its place there; how many can be asked, it included.
+    /// Chooses the target to ask next and takes its place there; how many can be asked, it included. `alone`
+    /// is a call of which no target was asked yet.
     #[inline]
-    fn choose(&mut self, field: &Field) -> Option<u32> {
-        let roster = &*field.roster;
-        if self.passed.is_empty() && roster.is_plain() {
+    fn choose(&mut self, field: &Field, alone: bool) -> Option<u32> {
+        if alone && field.roster.is_plain() {
             return self.choose_of_all(field);
         }
         self.choose_of_some(field)
@@ -160,12 +179,35 @@ impl Course {
             None => Needs::of(self.kept.request()?),
         };
         self.needs = Some(needs);
+        let rivals = self.rivals(roster);
         loop {
             let (now, ramp) = (shared.now(), shared.ramp());
-            let tried = |place: usize| self.passed.iter().any(|passed| passed.place == place);
             let first = self.passed.is_empty();
-            let when_out = shared.config.when_out;
-            let scan = Scan::of(roster, tried, needs, now, ramp, when_out, first);
+            // Another line's targets are asked only where this one would have none at all.
+            let most: &[Rival] = match first && rivals.any() {
+                true => &[Rival::Untouched, Rival::Asked, Rival::Open],
+                false => &[Rival::Untouched],
+            };
+            let look = |most: Rival| {
+                let tried = |place: usize| {
+                    rivals.at(place) > most || self.passed.iter().any(|p| p.place == place)
+                };
+                let first = first && most == Rival::Untouched;
+                let when_out = shared.config.when_out;
+                Scan::of(roster, tried, needs, now, ramp, when_out, first)
+            };
+            let mut scan = look(Rival::Untouched);
+            for more in &most[1..] {
+                if scan.candidates().is_some() {
+                    break;
+                }
+                let wider = look(*more);
+                if wider.candidates().is_some() || scan.least_bad().is_none() {
+                    scan = wider;
+                    // Once is enough: whoever is asked in two lines is the last in this one.
+                    scan.askable = scan.askable.min(1);
+                }
+            }
             if scan.settles {
                 shared.settle(now);
             }
@@ -188,6 +230,11 @@ impl Course {
                 return Some(scan.askable);
             }
         }
+    }
+
+    /// What other lines of attempts do at our targets.
+    fn rivals(&self, roster: &Roster) -> Rivals {
+        Rivals::of(roster, self.call(), self.under.checked_sub(1))
     }
 
     /// Takes a place at a target; not if it was full, or another call took the trial.
@@ -246,10 +293,7 @@ impl Course {
     /// The call, for whoever watches it.
     #[inline]
     pub(crate) const fn call(&self) -> &Call {
-        match &self.kept {
-            Kept::Request(request) => &request.call,
-            Kept::Call(call, _) => call,
-        }
+        self.kept.call()
     }
 
     /// Takes the head of the answer of the target that was asked.
@@ -283,7 +327,7 @@ impl Course {
         let failover = shared.config.classify.classify(&error).failover;
         let from = self.target(field);
         if !failover {
-            return Err(self.end(self.final_error(error, from, field)));
+            return Err(self.end(field, self.final_error(error, from, field)));
         }
         let kind = error.kind();
         self.passed.push(Passed {
@@ -291,18 +335,24 @@ impl Course {
             error,
         });
         let call = self.call();
-        let capped = call.ledger().is_some_and(|ledger| !ledger.may_fail_over());
-        if capped && self.left > 0 {
+        let room = call.reserve_failover();
+        if room.is_none() && self.left > 0 {
             return Err(self.all_failed(field, "no attempt is left for another target"));
         }
         if self.left > 0 && call.deadline().is_some_and(|at| at <= Instant::now()) {
             let error = Call::deadline_error().with_attempts(self.reasons(field));
-            return Err(self.end(error));
+            return Err(self.end(field, error));
         }
-        let Some(askable) = self.choose(field) else {
+        let Some(askable) = self.choose(field, false) else {
             return Err(self.exhausted(field));
         };
         self.ask(field, AttemptCause::Failover, askable - 1)?;
+        if let Some(room) = room {
+            room.renew(&mut self.room);
+        }
+        if let (Some(room), Some(attempt)) = (&mut self.room, self.kept.call().attempt()) {
+            room.keep_for(attempt);
+        }
         let to = self.target(field).name;
         shared.failovers.fetch_add(1, Relaxed);
         shared.events.tell(|| FailoverEvent::FailedOver {
@@ -377,7 +427,7 @@ impl Course {
         shared.events.tell(|| FailoverEvent::AllFailed { asked });
         if let ([only], 1) = (&*self.passed, field.roster.targets.len()) {
             let target = &field.roster.targets[only.place];
-            return self.end(with_target(only.error.clone(), target));
+            return self.end(field, with_target(only.error.clone(), target));
         }
         let reasons = self.reasons(field);
         let mut all = LlmError::new(ErrorKind::AllTargetsFailed, why);
@@ -389,7 +439,7 @@ impl Course {
         if let Some(last) = self.passed.last() {
             all = all.with_source(last.error.clone());
         }
-        self.end(all.with_attempts(reasons))
+        self.end(field, all.with_attempts(reasons))
     }
 
     /// The error that a call ends with although targets remain.
@@ -421,39 +471,15 @@ impl Course {
         asked.chain(rest).collect()
     }
 
-    fn end(&self, error: LlmError) -> LlmError {
-        if let Some(ledger) = self.call().ledger() {
+    fn end(&self, field: &Field, error: LlmError) -> LlmError {
+        // Another line of attempts knows better how many are left.
+        if let Some(ledger) = self.call().ledger()
+            && !self.rivals(&field.roster).any_open()
+        {
             ledger.set_untried(self.untried_outside);
         }
         error
     }
-}
-
-/// Why a target that looks like this was not asked; `None` if it could have been.
-fn reason(look: Look, now: u64) -> Option<LlmError> {
-    let unsent = |why| LlmError::new(ErrorKind::Unsent, why);
-    Some(match look {
-        Look::Ready { .. } | Look::Held => return None,
-        Look::Out { until } => {
-            let after = std::time::Duration::from_nanos(until.saturating_sub(now));
-            unsent("the target is out").with_retry_after(after)
-        }
-        Look::Not(Why::Disabled) => unsent("the target is disabled"),
-        Look::Not(Why::Draining) => unsent("the target is draining"),
-        Look::Not(Why::Removed) => unsent("the target was removed"),
-        Look::Not(Why::Full) => LlmError::new(
-            ErrorKind::QueueFull,
-            "the target has as many calls as it may have",
-        ),
-        Look::Not(Why::Lacks(capability)) => LlmError::new(
-            ErrorKind::Unsupported,
-            format!("the target has no {capability}"),
-        ),
-        Look::Not(Why::TooLong) => LlmError::new(
-            ErrorKind::ContextLength,
-            "the prompt is longer than the target's context window",
-        ),
-    })
 }
 
 /// Records what the attempt that was opened for a target failed with. A driver further in may have
@@ -468,11 +494,4 @@ fn close(attempt: &AttemptRef, error: &LlmError) {
     }
     attempt.set_error(error);
     attempt.stamp_ended();
-}
-
-fn with_target(error: LlmError, target: &TargetState) -> LlmError {
-    if error.target().is_some() {
-        return error;
-    }
-    error.with_target(target.name)
 }

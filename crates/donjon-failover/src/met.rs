@@ -2,19 +2,23 @@
 
 use donjon_core::{Attempt, AttemptCause, AttemptRef, Call, Ledger};
 
-use crate::state::Roster;
+use crate::{rivals::Rivals, state::Roster};
 
 /// Whether the call was here before, and its targets were added to those that the ledger knows: under
 /// the attempt that it comes with, or one that this repeats, our targets were asked. (A failover that
 /// is a target of another adds its own, one of them being the target that it is.)
+/// In another line of attempts, a hedge, the same targets were added by the first.
+#[cold]
+pub(crate) fn meets_again(roster: &Roster, call: &Call, ledger: &Ledger) -> bool {
+    let under = call.attempt().map(AttemptRef::index);
+    Rivals::of(roster, call, under).any() || was_met(roster, ledger, call.attempt())
+}
+
+/// Whether nobody has driven the call yet, but whoever opened the attempt that it comes with.
 #[inline]
-pub(crate) fn meets_again(roster: &Roster, call: &Call) -> bool {
-    // Whoever opened the only attempt so far is not us.
-    let mine = u32::from(call.attempt().is_some());
-    match call.ledger() {
-        Some(ledger) if ledger.opened() > mine => was_met(roster, ledger, call.attempt()),
-        _ => false,
-    }
+pub(crate) fn is_fresh(call: &Call) -> bool {
+    let known = u32::from(call.attempt().is_some());
+    call.ledger().is_none_or(|ledger| ledger.opened() <= known)
 }
 
 #[cold]

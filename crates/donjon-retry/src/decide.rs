@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use donjon_core::{Call, Classify, ErrorKind, Health, LlmError, LlmRequest};
+use donjon_core::{Call, Classify, ErrorKind, Health, LlmError, LlmRequest, ReservedAttempt};
 use tokio::time::Instant;
 
 use crate::{
@@ -26,6 +26,8 @@ pub(crate) struct Progress {
 pub(crate) struct Wait {
     pub(crate) parked: Parked,
     pub(crate) length: Duration,
+    /// Room for the attempt in the call's ledger, unless it is the first.
+    pub(crate) room: Option<ReservedAttempt>,
 }
 
 impl<C: Classify> Shared<C> {
@@ -52,11 +54,11 @@ impl<C: Classify> Shared<C> {
         let rule = self.policy.rule(kind);
         // What was refused before it was sent uses up nothing, yet must not go on for ever.
         let refused = progress.opened - progress.sent;
-        let may = request.call.ledger();
-        let may = may.is_some_and(|ledger| ledger.may_retry(rule.max_attempts));
-        if progress.sent.max(refused) >= rule.max_attempts || !may {
+        if progress.sent.max(refused) >= rule.max_attempts {
             return Err(GiveUp::Exhausted);
         }
+        let room = request.call.reserve_retry(rule.max_attempts);
+        let room = Some(room.ok_or(GiveUp::Exhausted)?);
         if self.state.is_disabled() {
             return Err(GiveUp::Disabled);
         }
@@ -76,7 +78,11 @@ impl<C: Classify> Shared<C> {
         parked.withdraw(kind, now)?;
         self.state
             .tell_retry(kind, progress.opened, length, asked.is_some());
-        Ok(Wait { parked, length })
+        Ok(Wait {
+            parked,
+            length,
+            room,
+        })
     }
 
     /// Whether the rate control holds the first attempt of `call` back.
@@ -95,7 +101,12 @@ impl<C: Classify> Shared<C> {
         match allowed {
             Ok(mut parked) => {
                 parked.wait_for_first();
-                Ok(Some(Wait { parked, length }))
+                let room = None;
+                Ok(Some(Wait {
+                    parked,
+                    length,
+                    room,
+                }))
             }
             Err(reason) => {
                 rate.give_back();

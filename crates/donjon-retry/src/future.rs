@@ -9,13 +9,17 @@ use std::{
 
 use donjon_core::{
     AttemptCause, AttemptRef, Classify, DefaultTable, LlmError, LlmRequest, LlmResponse,
-    shape::ReadyCall,
+    ReservedAttempt, shape::ReadyCall,
 };
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
 use tower_service::Service;
 
-use crate::{decide::Progress, handle::Parked, layer::Shared};
+use crate::{
+    decide::{Progress, Wait},
+    handle::Parked,
+    layer::Shared,
+};
 
 pin_project! {
     /// The future of [`Retry`](crate::Retry).
@@ -32,6 +36,8 @@ pin_project! {
         kept: Kept,
         stage: Stage,
         progress: Progress,
+        // Kept for the attempt that is out or comes next, if it is not the first.
+        room: Option<ReservedAttempt>,
     }
 }
 
@@ -56,6 +62,12 @@ enum Stage {
     Refused(Option<LlmError>),
 }
 
+impl Stage {
+    fn parked(wait: Wait) -> Self {
+        Self::Parked(wait.parked, Box::pin(sleep(wait.length)))
+    }
+}
+
 impl<S, C> RetryFuture<S, C>
 where
     S: Service<LlmRequest>,
@@ -69,6 +81,7 @@ where
             kept: Kept::Request(request),
             stage: Stage::SettingOut,
             progress: Progress::default(),
+            room: None,
         }
     }
 }
@@ -87,7 +100,7 @@ where
         };
         // A call pays into the budget once, by its first attempt, although each of its targets may
         // be asked through a clone of this layer.
-        let first = request.call.attempt().is_none_or(is_first);
+        let first = request.call.attempt().is_none_or(AttemptRef::is_first);
         let ledger = request.call.begin();
         if let Some(total) = this.shared.policy.total_attempts {
             ledger.limit_attempts(total);
@@ -104,7 +117,7 @@ where
             // Nothing below is held while it waits.
             Ok(Some(wait)) => {
                 this.attempt.as_mut().let_go();
-                *this.stage = Stage::Parked(wait.parked, Box::pin(sleep(wait.length)));
+                *this.stage = Stage::parked(wait);
             }
             Err(error) => {
                 this.attempt.as_mut().let_go();
@@ -138,26 +151,6 @@ impl Progress {
             Kept::Last(_) | Kept::Nothing => unreachable!("it was a request above"),
         }
     }
-}
-
-/// Whether `attempt` and all that it follows from are the first of their kind: a failover of
-/// failovers opens one for the group, and one under it for the first target of the group.
-#[inline]
-fn is_first(attempt: &AttemptRef) -> bool {
-    attempt.index() == 0 || follows_from_first(attempt)
-}
-
-#[cold]
-fn follows_from_first(attempt: &AttemptRef) -> bool {
-    let mut next = Some(attempt.read());
-    while let Some(seen) = next {
-        if seen.cause != AttemptCause::First {
-            return false;
-        }
-        let parent = seen.parent.map(|index| index as usize);
-        next = parent.and_then(|index| attempt.ledger().attempts().nth(index));
-    }
-    true
 }
 
 /// Records what `attempt` failed with, and says whether it was sent. A driver further in may have
@@ -199,6 +192,11 @@ where
                         parked.leave();
                     }
                     let request = this.progress.open(this.shared, this.kept);
+                    if let (Some(room), Some(attempt)) =
+                        (this.room.as_mut(), request.call.attempt())
+                    {
+                        room.keep_for(attempt);
+                    }
                     this.attempt.as_mut().call_again(request);
                 }
             }
@@ -215,13 +213,16 @@ where
             this.progress.sent += u32::from(failed(attempt, &error));
             let request = this.kept.request();
             match this.shared.after(&error, request, this.progress) {
-                Ok(wait) => {
-                    let timer = Box::pin(sleep(wait.length));
-                    *this.stage = Stage::Parked(wait.parked, timer);
+                Ok(mut wait) => {
+                    if let Some(room) = wait.room.take() {
+                        room.renew(this.room);
+                    }
+                    *this.stage = Stage::parked(wait);
                 }
                 Err(reason) => {
                     *this.kept = Kept::Nothing;
                     *this.stage = Stage::Refused(None);
+                    *this.room = None;
                     let error = this.shared.give_up(error, this.progress, reason);
                     return Poll::Ready(Err(error));
                 }

@@ -13,6 +13,7 @@
 //! | `timeout` | [`timeout`]: first token, idle, response, total, each its own clock | yes |
 //! | `token-count`, `tokenizer-files` | [`token_count`]: tokens, exact or with their error, and what does not fit a model | `token-count` |
 //! | `failover` | [`failover`]: ordered targets, up to the first token | yes |
+//! | `hedge` | [`hedge`]: a second attempt when the first token is late, within a budget | yes |
 //! | `preset` | [`Preset`] of all of these | yes |
 //! | `providers` | [`providers`]: OpenAI and compatible servers, Anthropic, over any http service | yes |
 //! | `hyper-client` | a client for them over hyper and rustls | |
@@ -58,6 +59,8 @@
 #[cfg(feature = "preset")]
 mod cached;
 #[cfg(feature = "preset")]
+mod hedged;
+#[cfg(feature = "preset")]
 mod preset;
 #[cfg(feature = "preset")]
 mod stack;
@@ -71,6 +74,8 @@ pub use donjon_circuit_breaker as circuit_breaker;
 pub use donjon_core::*;
 #[cfg(feature = "failover")]
 pub use donjon_failover as failover;
+#[cfg(feature = "hedge")]
+pub use donjon_hedge as hedge;
 #[cfg(feature = "pool")]
 pub use donjon_pool as pool;
 #[cfg(feature = "providers")]

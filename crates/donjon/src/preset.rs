@@ -10,6 +10,7 @@ use donjon_core::{
     shape::{CheckService, Gate},
 };
 use donjon_failover::{Failover, Target};
+use donjon_hedge::HedgeLayer;
 use donjon_pool::{PoolBuilder, PoolLayer};
 use donjon_rate_limit::{RateLimitBuilder, RateLimitLayer};
 use donjon_retry::RetryLayer;
@@ -19,24 +20,25 @@ use tower_layer::Layer;
 
 use crate::{
     cached::Cached,
+    hedged::Hedged,
     stack::{Handles, Stack, TargetHandles},
 };
 
 /// Builds the preset stack:
 ///
 /// ```text
-/// deadline → cache and single flight → token figure → rate limit (callers) → failover ┬ target 1
-///                                                                                     └ target 2 …
+/// deadline → cache and single flight → token figure → rate limit (callers) → hedge → failover ┬ target 1
+///                                                                                             └ target 2 …
 /// each target:
 /// retry → breaker (peek) → token count → budget → pool → rate limit (provider) → breaker (admit) → timeout
 /// → commit → service
 /// ```
 ///
 /// Every layer has its own defaults until it is replaced. The budget of retries and the clocks are
-/// shared by all targets; circuit, pool and provider's limits are each target's own. Cache, token
-/// count, budgets, pools and limits are there where they are asked for; the token figure is there where
-/// tokens are counted and callers limited. Layers that come later join the stack without a change to
-/// the code that builds it.
+/// shared by all targets; circuit, pool and provider's limits are each target's own. Cache, hedges,
+/// token count, budgets, pools and limits are there where they are asked for; the token figure is there
+/// where tokens are counted and callers limited. Layers that come later join the stack without a change
+/// to the code that builds it.
 #[derive(Debug)]
 pub struct Preset<S> {
     targets: Vec<Target<S>>,
@@ -46,6 +48,7 @@ pub struct Preset<S> {
     tokens: Option<TokenCountLayer>,
     budgets: Option<Budgets>,
     callers: Option<RateLimitLayer>,
+    hedge: Option<HedgeLayer>,
     retry: RetryLayer,
     breaker: Option<BreakerBuilder>,
     pool: Option<PoolBuilder>,
@@ -75,6 +78,7 @@ impl<S> Preset<S> {
             tokens: None,
             budgets: None,
             callers: None,
+            hedge: None,
             retry: RetryLayer::default(),
             breaker: Some(BreakerLayer::builder()),
             pool: None,
@@ -146,6 +150,15 @@ impl<S> Preset<S> {
     #[must_use]
     pub fn caller_limit(mut self, limit: impl Into<Option<RateLimitLayer>>) -> Self {
         self.callers = limit.into();
+        self
+    }
+
+    /// When a second attempt is made beside one that is late, through the same targets: it asks another
+    /// one while there is another. Default never. A call through a stack with hedges costs one allocation
+    /// more.
+    #[must_use]
+    pub fn hedge(mut self, hedge: impl Into<Option<HedgeLayer>>) -> Self {
+        self.hedge = hedge.into();
         self
     }
 
@@ -229,6 +242,7 @@ impl<S> Preset<S> {
             tokens,
             budgets,
             callers,
+            hedge,
             retry,
             breaker,
             pool,
@@ -297,12 +311,13 @@ impl<S> Preset<S> {
             tokens: tokens.as_ref().map(TokenCountLayer::handle),
             budgets: budgets.as_ref().map(Budgets::handle),
             callers: callers.as_ref().map(RateLimitLayer::handle),
+            hedge: hedge.as_ref().map(HedgeLayer::handle),
             targets: handles,
         };
+        let hedged = Hedged::new(failover, hedge.as_ref());
+        let limited = Gate::new(hedged, callers.as_ref().map(RateLimitLayer::admitter));
         let figure = callers.as_ref().and(tokens.as_ref());
-        let figure = figure.map(TokenCountLayer::figure);
-        let limited = Gate::new(failover, callers.map(|callers| callers.admitter()));
-        let counted = CheckService::new(limited, figure);
+        let counted = CheckService::new(limited, figure.map(TokenCountLayer::figure));
         let cached = Cached::new(counted, cache.as_ref());
         Ok(Stack::new(deadline.layer(cached), handles))
     }

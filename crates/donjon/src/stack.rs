@@ -15,6 +15,7 @@ use donjon_core::{
     shape::{CheckService, Gate},
 };
 use donjon_failover::{Failover, FailoverHandle};
+use donjon_hedge::HedgeHandle;
 use donjon_pool::{Admitter, PoolHandle};
 use donjon_rate_limit::{Limiter, RateLimitHandle};
 use donjon_retry::{Retry, RetryHandle};
@@ -23,7 +24,7 @@ use donjon_token_count::{TokenCounter, TokenFigure, TokenHandle};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use crate::cached::Cached;
+use crate::{cached::Cached, hedged::Hedged};
 
 /// From the inside out.
 type Attempt<S> = CheckService<Timeout<Commit<S>>, Option<Admit>>;
@@ -31,7 +32,7 @@ type Queued<S> = Gate<Gate<Attempt<S>, Option<Limiter>>, Option<Admitter>>;
 type Paid<S> = CheckService<Queued<S>, Option<BudgetCheck>>;
 type Counted<S> = CheckService<Paid<S>, Option<TokenCounter>>;
 type OfTarget<S> = Retry<CheckService<Counted<S>, Option<Peek>>>;
-type OfCaller<S> = Gate<Failover<OfTarget<S>>, Option<Limiter>>;
+type OfCaller<S> = Gate<Hedged<Failover<OfTarget<S>>>, Option<Limiter>>;
 type Inner<S> = Deadline<Cached<CheckService<OfCaller<S>, Option<TokenFigure>>>>;
 
 /// The preset stack around the targets of a [`Preset`](crate::Preset): always ready, cheap to clone.
@@ -49,6 +50,7 @@ pub(crate) struct Handles {
     pub(crate) tokens: Option<TokenHandle>,
     pub(crate) budgets: Option<BudgetHandle>,
     pub(crate) callers: Option<RateLimitHandle>,
+    pub(crate) hedge: Option<HedgeHandle>,
     pub(crate) targets: Vec<TargetHandles>,
 }
 
@@ -109,6 +111,11 @@ impl<S> Stack<S> {
         self.handles.callers.as_ref()
     }
 
+    /// Reads and controls the hedges, where there are any.
+    pub fn hedge(&self) -> Option<&HedgeHandle> {
+        self.handles.hedge.as_ref()
+    }
+
     /// Reads and controls what each target has of its own, in their order.
     pub fn targets(&self) -> &[TargetHandles] {
         &self.handles.targets
@@ -144,6 +151,9 @@ impl<S> Stack<S> {
         }
         if let Some(callers) = &handles.callers {
             all.push(Arc::new(Labelled::new("of", "callers", callers.clone())));
+        }
+        if let Some(hedge) = &handles.hedge {
+            all.push(Arc::new(hedge.clone()));
         }
         for of in &handles.targets {
             if let Some(breaker) = &of.breaker {

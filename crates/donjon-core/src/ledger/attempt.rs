@@ -3,16 +3,19 @@
 use std::{
     fmt,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{
-            AtomicBool, AtomicU8, AtomicU32, AtomicU64,
+            AtomicU64,
             Ordering::{AcqRel, Acquire, Relaxed, Release},
         },
     },
     time::Duration,
 };
 
-use super::{Ledger, unstamp};
+use super::{
+    Ledger,
+    slot::{Slot, drop_reason},
+};
 use crate::{error::LlmError, name::Name, vocab::Usage};
 
 /// Why an attempt was made.
@@ -109,108 +112,6 @@ pub struct Stamps {
     pub ended_at: Option<Duration>,
 }
 
-/// The place of one attempt in its ledger.
-#[derive(Default)]
-pub(super) struct Slot {
-    cause: AtomicU8,
-    claimed: AtomicBool,
-    billed: AtomicU8,
-    dropped: AtomicU8,
-    leaf_stamps: AtomicBool,
-    let_go: AtomicBool,
-    parent: AtomicU32,
-    sent_at: AtomicU64,
-    first_byte_at: AtomicU64,
-    committed_at: AtomicU64,
-    ended_at: AtomicU64,
-    usage: [AtomicU64; 7],
-    /// The number of its name; 0 stands for none.
-    target: AtomicU32,
-    model: OnceLock<Arc<str>>,
-    error: OnceLock<LlmError>,
-}
-
-impl Slot {
-    pub(super) fn open(&self, cause: AttemptCause, parent: Option<u32>) {
-        self.cause.store(cause as u8, Relaxed);
-        // 0 stands for none.
-        self.parent.store(parent.map_or(0, |p| p + 1), Release);
-    }
-
-    pub(super) fn sent_at(&self) -> Option<Duration> {
-        unstamp(self.sent_at.load(Acquire))
-    }
-
-    fn target(&self) -> Option<Name> {
-        Name::of_number(self.target.load(Acquire))
-    }
-
-    fn set_target(&self, target: Name) {
-        if self.target.load(Acquire) == 0 {
-            self.target.store(target.number().get(), Release);
-        }
-    }
-
-    fn set_model(&self, model: &Arc<str>) {
-        if self.model.get().is_none() {
-            let _ = self.model.set(model.clone());
-        }
-    }
-
-    pub(super) fn read(&self, index: u32) -> Attempt {
-        let [
-            input,
-            output,
-            cache_read,
-            cache_write,
-            reasoning,
-            input_audio,
-            output_audio,
-        ] = std::array::from_fn(|at| self.usage[at].load(Acquire));
-        Attempt {
-            index,
-            parent: self.parent.load(Acquire).checked_sub(1),
-            cause: match self.cause.load(Relaxed) {
-                1 => AttemptCause::Retry,
-                2 => AttemptCause::Failover,
-                3 => AttemptCause::Hedge,
-                4 => AttemptCause::Resume,
-                _ => AttemptCause::First,
-            },
-            target: self.target(),
-            model: self.model.get().cloned(),
-            sent_at: self.sent_at(),
-            first_byte_at: unstamp(self.first_byte_at.load(Acquire)),
-            committed_at: unstamp(self.committed_at.load(Acquire)),
-            ended_at: unstamp(self.ended_at.load(Acquire)),
-            usage: Usage {
-                input,
-                output,
-                cache_read,
-                cache_write,
-                reasoning,
-                input_audio,
-                output_audio,
-            },
-            billed: match self.billed.load(Acquire) {
-                1 => Billed::Yes,
-                2 => Billed::No,
-                _ => Billed::Unknown,
-            },
-            dropped: drop_reason(self.dropped.load(Acquire)),
-            error: self.error.get().cloned(),
-        }
-    }
-}
-
-fn drop_reason(code: u8) -> Option<DropReason> {
-    match code {
-        1 => Some(DropReason::CallerLeft),
-        2 => Some(DropReason::Superseded),
-        _ => None,
-    }
-}
-
 /// A handle on one attempt of a ledger; cheap to clone.
 #[derive(Clone)]
 pub struct AttemptRef {
@@ -236,13 +137,23 @@ impl AttemptRef {
         self.index = self.ledger.open_slot(cause, parent);
         // A retry asks the same target for the same model.
         if let (AttemptCause::Retry, Some(parent)) = (cause, parent) {
-            let parent = self.ledger.slot(parent);
-            if let Some(target) = parent.target() {
-                self.slot().set_target(target);
-            }
-            if let Some(model) = parent.model.get() {
-                self.slot().set_model(model);
-            }
+            self.aim_as(parent);
+        }
+    }
+
+    /// Goes on to a new attempt, which follows from the one at `parent`.
+    pub(crate) fn advance_from(&mut self, cause: AttemptCause, parent: Option<u32>) {
+        self.index = self.ledger.open_slot(cause, parent);
+    }
+
+    /// Says that it asks the target for the model that the attempt at `index` asks.
+    pub fn aim_as(&self, index: u32) {
+        let (slot, other) = (self.slot(), self.ledger.slot(index));
+        if let Some(target) = other.target() {
+            slot.set_target(target);
+        }
+        if let Some(model) = other.model.get() {
+            slot.set_model(model);
         }
     }
 
@@ -273,12 +184,7 @@ impl AttemptRef {
     /// When its steps were: what [`read`](Self::read) says of that, without the rest.
     #[inline]
     pub fn stamps(&self) -> Stamps {
-        let slot = self.slot();
-        Stamps {
-            sent_at: unstamp(slot.sent_at.load(Acquire)),
-            committed_at: unstamp(slot.committed_at.load(Acquire)),
-            ended_at: unstamp(slot.ended_at.load(Acquire)),
-        }
+        self.slot().stamps()
     }
 
     /// The target that is asked, once that is said.
@@ -399,6 +305,22 @@ impl AttemptRef {
         }
     }
 
+    /// Whether it and all that it follows from are the first of their kind: a driver of drivers opens one
+    /// for the group, and one under it for the first of the group.
+    pub fn is_first(&self) -> bool {
+        let mut index = self.index;
+        loop {
+            let slot = self.ledger.slot(index);
+            if slot.cause.load(Relaxed) != AttemptCause::First as u8 {
+                return false;
+            }
+            match slot.parent.load(Acquire).checked_sub(1) {
+                Some(parent) => index = parent,
+                None => return true,
+            }
+        }
+    }
+
     /// Whether it, or an attempt that follows from it, was handed to the transport.
     pub fn led_to_sending(&self) -> bool {
         let follows = |mut index: u32| {
@@ -456,10 +378,28 @@ impl AttemptRef {
 
     /// Counts it as sent at `stamp`, once.
     fn sent_at(&self, stamp: u64) {
-        let cell = &self.slot().sent_at;
-        if cell.compare_exchange(0, stamp, AcqRel, Acquire).is_ok() {
-            self.ledger.sent.fetch_add(1, Relaxed);
+        let slot = self.slot();
+        let first = slot.sent_at.compare_exchange(0, stamp, AcqRel, Acquire);
+        match (first, slot.uses.load(Relaxed)) {
+            (Ok(_), 0) => self.ledger.tally.send(),
+            (Ok(_), kept) => self.ledger.slot(kept - 1).room.send(&self.ledger.tally),
+            (Err(_), _) => {}
         }
+    }
+
+    /// Whether there is room for it that nothing was sent in yet.
+    pub(super) fn has_room(&self) -> bool {
+        match self.slot().uses.load(Acquire) {
+            0 => false,
+            kept => self.ledger.slot(kept - 1).room.is_kept(),
+        }
+    }
+
+    /// Room is kept for it and those that follow from it.
+    pub(super) fn keep_room(&self) {
+        let slot = self.slot();
+        slot.room.keep();
+        slot.uses.store(self.index + 1, Release);
     }
 
     fn slot(&self) -> &Slot {

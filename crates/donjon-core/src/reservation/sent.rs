@@ -55,7 +55,10 @@ impl Sent {
     pub(super) fn is_one(&self) -> bool {
         match self {
             Self::Under(attempt) => attempt.ledger().opened() <= attempt.index() + 1,
-            Self::Since(ledger, from) => ledger.opened() <= from + 1,
+            // A driver may have opened one for a group, and sent one under it.
+            Self::Since(ledger, from) => {
+                ledger.opened() <= from + 1 || *from == 0 && ledger.sent() <= 1
+            }
             Self::Unknown => true,
         }
     }

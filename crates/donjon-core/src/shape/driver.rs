@@ -105,6 +105,12 @@ impl<S: Service<LlmRequest>> ReadyCall<S> {
         this.state.set(State::Called { future });
     }
 
+    /// The service: to ready it before [`call_readied`](Self::call_readied), or to clone it.
+    #[inline]
+    pub fn service(self: Pin<&mut Self>) -> &mut S {
+        self.project().service
+    }
+
     /// Lets go of the service that was readied, and of what it holds; a clone, which is not readied,
     /// takes its place.
     pub fn let_go(self: Pin<&mut Self>)

@@ -147,6 +147,15 @@ impl Call {
         attempt
     }
 
+    /// Opens an attempt for this request, which follows from the attempt at `parent` and not from the one
+    /// that it came with: a hedge, beside an attempt that is slow.
+    pub fn open_attempt_from(&mut self, cause: AttemptCause, parent: Option<u32>) -> &AttemptRef {
+        self.dispatched = false;
+        let attempt = self.begun();
+        attempt.advance_from(cause, parent);
+        attempt
+    }
+
     /// The attempt to send now: the one that is open and was not claimed yet, else a new one. The
     /// innermost driver claims it, or the leaf where there is no driver.
     pub fn claim_attempt(&mut self, otherwise: AttemptCause) -> &AttemptRef {

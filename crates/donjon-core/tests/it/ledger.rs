@@ -142,3 +142,68 @@ async fn a_template_may_have_both_a_timeout_and_a_deadline() {
     assert!(call.call.time_left() <= Duration::from_secs(1));
     assert!(template.call.time_left() > Duration::from_secs(3000));
 }
+
+#[tokio::test]
+async fn room_is_kept_until_it_is_used_or_given_back() {
+    let mut request = LlmRequest::chat("m", []);
+    let ledger = request.call.begin().clone();
+    ledger.limit_attempts(2);
+    request.call.claim_attempt(AttemptCause::First).stamp_sent();
+    let room = request.call.reserve_retry(9).expect("one more");
+    assert!(request.call.reserve_retry(9).is_none());
+    assert!(request.call.reserve_failover().is_none());
+    assert!(ledger.reserve_hedge(0).is_none());
+    assert!(!ledger.may_retry(9) && !ledger.may_fail_over());
+    assert_eq!(ledger.sent(), 1);
+    drop(room);
+    let mut room = request.call.reserve_retry(9).expect("it was given back");
+    room.keep_for(request.call.claim_attempt(AttemptCause::Retry));
+    request.call.dispatch().stamp_sent();
+    assert_eq!(ledger.sent(), 2);
+    drop(room);
+    assert_eq!(ledger.sent(), 2, "it was used");
+    assert!(!ledger.may_fail_over());
+}
+
+/// The attempt that room was kept for may stand for a group; the first that is sent in it uses the
+/// room, and what was refused before leaves it to the next.
+#[tokio::test]
+async fn room_is_of_those_that_follow_until_one_is_sent() {
+    let mut request = LlmRequest::chat("m", []);
+    let ledger = request.call.begin().clone();
+    ledger.limit_attempts(2);
+    request.call.claim_attempt(AttemptCause::First).stamp_sent();
+    let mut room = Some(request.call.reserve_failover().expect("one more"));
+    let group = request.call.open_attempt(AttemptCause::Failover);
+    room.as_mut().expect("kept").keep_for(group);
+    let refused = request.call.open_attempt(AttemptCause::First).clone();
+    refused.fail(&LlmError::new(ErrorKind::CircuitOpen, "open"));
+    let again = request.call.reserve_failover().expect("that of the group");
+    again.renew(&mut room);
+    request
+        .call
+        .open_attempt(AttemptCause::Failover)
+        .stamp_sent();
+    assert_eq!(ledger.sent(), 2);
+    assert!(request.call.reserve_failover().is_none());
+    drop(room);
+    assert_eq!((ledger.sent(), ledger.may_fail_over()), (2, false));
+}
+
+#[tokio::test]
+async fn a_hedge_is_an_attempt_more_unless_there_is_a_cap() {
+    let mut request = LlmRequest::chat("m", []);
+    let ledger = request.call.begin().clone();
+    request.call.claim_attempt(AttemptCause::First).stamp_sent();
+    assert!(!ledger.may_retry(1));
+    let mut hedge = request.clone();
+    let mut room = ledger.reserve_hedge(0).expect("there is no cap");
+    let attempt = hedge.call.open_attempt_from(AttemptCause::Hedge, Some(0));
+    room.keep_for(attempt);
+    attempt.stamp_sent();
+    assert_eq!((attempt.read().parent, ledger.hedges()), (Some(0), 1));
+    assert!(!ledger.may_retry(1) && ledger.may_retry(2));
+    ledger.limit_attempts(3);
+    assert!(ledger.reserve_hedge(1).is_none(), "it is another target's");
+    assert!(ledger.reserve_hedge(0).is_some());
+}

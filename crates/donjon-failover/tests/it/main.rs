@@ -11,6 +11,7 @@ mod ledger;
 mod live;
 mod model;
 mod readiness;
+mod rivals;
 mod routing;
 mod streams;
 

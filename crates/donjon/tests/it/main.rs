@@ -3,6 +3,7 @@
 mod admission;
 mod chaos;
 mod drops;
+mod hedge;
 mod laws;
 mod layers;
 mod money;
