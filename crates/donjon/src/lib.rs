@@ -60,6 +60,8 @@ mod cached;
 #[cfg(feature = "preset")]
 mod preset;
 #[cfg(feature = "preset")]
+mod recipe;
+#[cfg(feature = "preset")]
 mod stack;
 
 #[cfg(feature = "budget")]
