@@ -12,7 +12,7 @@ use donjon_core::{Call, DropReason, End, Health, LlmError, Observer, Outcome};
 
 use crate::{
     handle::{DownReason, FailoverEvent},
-    health::{HealthPolicy, Standing, Status, Verdict, nanos},
+    health::{HealthPolicy, Standing, Status, Verdict, nanos, next_spell},
     state::{Shared, TargetState, lock, millis},
 };
 
@@ -91,6 +91,45 @@ impl Shared {
         }
     }
 
+    /// The stream of a call that found out whether the target works has failed after its first token: what
+    /// that said of the target is taken back.
+    #[cold]
+    fn broke_on_trial(&self, target: &Arc<TargetState>, hold: Hold, error: &LlmError) {
+        let Some(policy) = &self.config.health else {
+            return;
+        };
+        let hold = Hold {
+            spell: next_spell(hold.spell),
+            ..hold
+        };
+        let now = self.now();
+        let standing = target.gate.standing();
+        // It is this call that let the target return, and nothing else came of it since.
+        if matches!(standing, Standing::Returning { .. })
+            && target.gate.spell() == hold.spell
+            && let Some((hint, why)) = self.fault(policy, error)
+        {
+            self.take_out(policy, target, hold, now, hint, why);
+        }
+    }
+
+    /// How long the server asks to be left alone after this error, and how it is told; `None` if the error
+    /// is no fault of the target.
+    fn fault(
+        &self,
+        policy: &HealthPolicy,
+        error: &LlmError,
+    ) -> Option<(Option<Duration>, DownReason)> {
+        let row = self.config.classify.classify(error);
+        if row.health == Health::Neutral || error.kind().is_unsent() {
+            return None;
+        }
+        let says = row.health == Health::Overload && policy.hints;
+        let hint = error.retry_after().filter(|after| says && !after.is_zero());
+        let hint = hint.map(|after| after.min(policy.longest));
+        Some((hint, DownReason::Failing(error.kind())))
+    }
+
     /// The call was dropped.
     #[cold]
     pub(crate) fn dropped(
@@ -132,20 +171,14 @@ impl Shared {
         hold: Hold,
         charge: &Charge<'_>,
     ) {
-        let mut hint = None;
-        let mut why = DownReason::Slow;
-        if let Charge::Error(error) = charge {
-            let row = self.config.classify.classify(error);
-            if row.health == Health::Neutral || error.kind().is_unsent() {
-                return;
-            }
-            if row.health == Health::Overload && policy.hints {
-                hint = error.retry_after().filter(|after| !after.is_zero());
-            }
-            why = DownReason::Failing(error.kind());
-        }
+        let (hint, mut why) = match charge {
+            Charge::Slow => (None, DownReason::Slow),
+            Charge::Error(error) => match self.fault(policy, error) {
+                Some(fault) => fault,
+                None => return,
+            },
+        };
         let now = self.now();
-        let hint = hint.map(|after| after.min(policy.longest));
         if target.gate.spell() != hold.spell {
             // It says nothing of this spell, but what the server says counts.
             if let Some(after) = hint {
@@ -196,6 +229,7 @@ impl Shared {
         };
         let until = now.saturating_add(nanos(out_for));
         target.gate.set(Standing::Out { until });
+        lock(&target.history).reason = Some(reason);
         target.streak.store(0, Release);
         target.ejections.fetch_add(1, Relaxed);
         self.survey(&changes);
@@ -280,6 +314,9 @@ impl Shared {
         if up && target.gate.standing() == Standing::Up {
             self.let_back(target, self.now());
         }
+        if !up {
+            lock(&target.history).reason = Some(DownReason::Probe);
+        }
         self.survey(&changes);
         drop(changes);
         self.events.tell(|| {
@@ -302,12 +339,15 @@ pub(crate) struct Tally {
     shared: Arc<Shared>,
     target: Arc<TargetState>,
     hold: Hold,
+    /// Its first token was what let the target return.
+    on_trial: bool,
     ended: bool,
 }
 
 impl Tally {
     pub(crate) const fn new(shared: Arc<Shared>, target: Arc<TargetState>, hold: Hold) -> Self {
-        // At the first token it was found out.
+        // At the first token it was found out, unless it breaks later.
+        let on_trial = hold.trial;
         let hold = Hold {
             trial: false,
             ..hold
@@ -316,6 +356,7 @@ impl Tally {
             shared,
             target,
             hold,
+            on_trial,
             ended: false,
         }
     }
@@ -328,6 +369,9 @@ impl Observer for Tally {
         self.shared.release(&self.target, self.hold);
         match end.outcome {
             Outcome::Success => self.shared.succeeded(&self.target, self.hold),
+            Outcome::Failure(error) if self.on_trial => {
+                self.shared.broke_on_trial(&self.target, self.hold, error);
+            }
             Outcome::Failure(error) => self.shared.failed(&self.target, self.hold, error),
             Outcome::Cancelled { .. } => {}
         }
