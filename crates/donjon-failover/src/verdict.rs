@@ -45,7 +45,8 @@ impl Shared {
         }
     }
 
-    /// The call has come to an answer, whole or to its first token.
+    /// The call has come to an answer, whole or to its first token. Whether that is held against its target,
+    /// for coming late.
     #[inline]
     pub(crate) fn committed(
         &self,
@@ -53,19 +54,20 @@ impl Shared {
         hold: Hold,
         call: &Call,
         streamed: bool,
-    ) {
+    ) -> bool {
         let took = if self.measures {
             target.measure(self, call, streamed)
         } else {
             None
         };
         let Some(policy) = &self.config.health else {
-            return;
+            return false;
         };
         if let (Some(took), Some(bound)) = (took, policy.bound(streamed))
             && took > bound
         {
-            return self.charge(policy, target, hold, &Charge::Slow);
+            self.charge(policy, target, hold, &Charge::Slow);
+            return true;
         }
         if hold.trial {
             self.pass_trial(target, hold);
@@ -73,6 +75,7 @@ impl Shared {
         if !streamed {
             self.succeeded(target, hold);
         }
+        false
     }
 
     /// The call has ended well.
@@ -341,6 +344,8 @@ pub(crate) struct Tally {
     hold: Hold,
     /// Its first token was what let the target return.
     on_trial: bool,
+    /// It came late, which is a fault although it ends well.
+    late: bool,
     ended: bool,
 }
 
@@ -357,8 +362,18 @@ impl Tally {
             target,
             hold,
             on_trial,
+            late: false,
             ended: false,
         }
+    }
+
+    /// The first token is there.
+    pub(crate) fn committed(&mut self, call: &Call) {
+        let hold = Hold {
+            trial: self.on_trial,
+            ..self.hold
+        };
+        self.late = self.shared.committed(&self.target, hold, call, true);
     }
 }
 
@@ -368,6 +383,7 @@ impl Observer for Tally {
         self.target.figures.end(end.outcome);
         self.shared.release(&self.target, self.hold);
         match end.outcome {
+            Outcome::Success if self.late => {}
             Outcome::Success => self.shared.succeeded(&self.target, self.hold),
             Outcome::Failure(error) if self.on_trial => {
                 self.shared.broke_on_trial(&self.target, self.hold, error);
