@@ -270,11 +270,11 @@ async fn probes_find_out_before_callers_do() {
 
 #[tokio::test]
 async fn when_all_are_out_it_is_told_exactly_when_to_come_back() {
-    const MOMENT: Duration = Duration::from_secs(2);
+    const MOMENT: Duration = Duration::from_secs(1);
     let refusal = |script: Script| upstream([script]);
     let limited = || Script::fail(Failure::rate_limited());
     let first = refusal(limited().retry_after(60)).await;
-    let second = refusal(limited().retry_after_ms(2_000)).await;
+    let second = refusal(limited().retry_after_ms(1_000)).await;
     // One that has all the calls it may have is not out, and asked by nobody.
     let full = always(Script::hang()).await;
     let targets = [
