@@ -66,6 +66,7 @@ impl Shared {
         if let (Some(took), Some(bound)) = (took, policy.bound(streamed))
             && took > bound
         {
+            target.late.fetch_add(1, Relaxed);
             self.charge(policy, target, hold, &Charge::Slow);
             return true;
         }
@@ -201,7 +202,8 @@ impl Shared {
             Status::Trial => {}
             Status::Up | Status::Returning { .. } => {
                 let streak = target.streak.fetch_add(1, AcqRel).saturating_add(1);
-                let successes = target.figures.successes();
+                let late = target.late.load(Relaxed);
+                let successes = target.figures.successes().saturating_sub(late);
                 let verdict = lock(&target.history).fault(policy, now, streak, successes);
                 match verdict {
                     Verdict::Stays if hint.is_none() => return,

@@ -327,6 +327,39 @@ async fn who_is_slow_or_superseded_past_the_bound_is_out() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn slow_calls_count_for_the_rate_as_faults_and_not_as_successes() {
+    let slow = || Script::words(2).first_token_after(5 * SECOND);
+    for streamed in [true, false] {
+        let models = [model(Script::words(2)), model(Script::words(2))];
+        let policy = HealthPolicy::new()
+            .consecutive_failures(None)
+            .minimum_calls(10)
+            .window(300 * SECOND)
+            .slow_first_token(2 * SECOND)
+            .slow_answer(2 * SECOND);
+        let failover = healthy(&models, policy);
+        // Three of five are slow.
+        let mut calls = 0;
+        while status(&failover, "a") == TargetStatus::Up {
+            let is_slow = calls % 5 < 3;
+            models[0].set_otherwise(if is_slow { slow() } else { Script::words(2) });
+            let asked = if streamed {
+                request().streamed()
+            } else {
+                request()
+            };
+            let answer = ask(&failover, asked).await.expect("it is served");
+            answer.text().await.expect("it is whole");
+            calls += 1;
+            assert!(calls <= 20, "it is taken out");
+        }
+        let a = failover.handle().target("a").expect("it is there");
+        assert_eq!(a.reason, Some(DownReason::FailureRate));
+        assert!(calls >= 10, "{calls} calls are too few for a rate");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_result_of_an_earlier_spell_says_nothing() {
     let late = Script::fail(ErrorKind::ServerError).head_after(15 * SECOND);
     let models = [

@@ -105,6 +105,13 @@ async fn what_failover_has_the_preset_has() {
     assert_eq!(one.count(), 7);
     sleep(5 * SECOND).await;
     assert!((4..=7).contains(&probed.load(SeqCst)));
+    let kept = (stack.failover().clone(), stack.snapshots());
+    drop(stack);
+    sleep(SECOND).await;
+    let before = probed.load(SeqCst);
+    sleep(10 * SECOND).await;
+    assert_eq!(probed.load(SeqCst), before, "they end with the stack");
+    drop(kept);
 }
 
 #[test]
