@@ -150,10 +150,8 @@ where
         let streamed = response.is_stream();
         if streamed {
             let hold = this.course.take_hold();
-            let tally = Tally::new(field.shared.clone(), target.clone(), hold);
-            field
-                .shared
-                .committed(target, hold, this.course.call(), true);
+            let mut tally = Tally::new(field.shared.clone(), target.clone(), hold);
+            tally.committed(this.course.call());
             if hold.trial {
                 target.gate.end_trial(hold.spell);
             }

@@ -233,6 +233,15 @@ impl Snapshot for FailoverHandle {
                 "up",
                 f64::from(u8::from(target.status == TargetStatus::Up)),
             ));
+            // One that is 1, for how it stands and why.
+            let mut status = Figure::gauge("status", 1.0).label("status", target.status.as_str());
+            if let Some(reason) = target.reason {
+                status = status.label("reason", reason.as_str());
+            }
+            push(status);
+            if let TargetStatus::Out { left } = target.status {
+                push(Figure::gauge("out_for_seconds", left.as_secs_f64()));
+            }
             if let Some(latency) = target.first_token {
                 push(Figure::gauge("first_token_seconds", latency.as_secs_f64()));
             }
@@ -271,6 +280,8 @@ pub struct TargetStats {
     pub enabled: bool,
     /// How it stands.
     pub status: TargetStatus,
+    /// Why it was taken out, until it is up again.
+    pub reason: Option<DownReason>,
     /// How often it was taken out.
     pub ejections: u64,
     /// For how many calls it could not do what they need.
@@ -298,6 +309,7 @@ impl TargetStats {
             name: state.name,
             enabled: state.is_enabled(),
             status: TargetStatus::of(shared, state),
+            reason: TargetStatus::reason(shared, state),
             ejections: state.ejections.load(Relaxed),
             incapable: state.incapable.load(Relaxed),
             first_token: first_token.map(|ms| Duration::from_secs_f32(ms / 1e3)),
@@ -340,6 +352,18 @@ pub enum DownReason {
     Slow,
     /// Its probes fail.
     Probe,
+}
+
+impl DownReason {
+    /// The word for it; of a target that is failing, that of its last error.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Failing(kind) => kind.as_str(),
+            Self::FailureRate => "failure_rate",
+            Self::Slow => "slow",
+            Self::Probe => "probe",
+        }
+    }
 }
 
 /// What happens in a failover.

@@ -17,4 +17,4 @@ mod standing;
 
 pub(crate) use history::{History, Verdict, nanos};
 pub use policy::HealthPolicy;
-pub(crate) use standing::{Gate, Standing, Status};
+pub(crate) use standing::{Gate, Standing, Status, next_spell};

@@ -5,8 +5,9 @@ use std::{fmt, time::Duration};
 use donjon_core::{LlmError, Name};
 
 use crate::{
+    handle::DownReason,
     health::Status,
-    state::{DISABLED, DOWN, DRAINING, REMOVED, Shared, TargetState},
+    state::{DISABLED, DOWN, DRAINING, REMOVED, Shared, TargetState, lock},
 };
 
 /// How a target stands.
@@ -56,6 +57,27 @@ impl TargetStatus {
             Status::Returning { share } => Self::Returning { share },
         }
     }
+
+    /// Why a target was taken out, if it is not up again.
+    pub(crate) fn reason(shared: &Shared, target: &TargetState) -> Option<DownReason> {
+        match Self::of(shared, target) {
+            Self::Up | Self::Disabled | Self::Draining => None,
+            _ => lock(&target.history).reason,
+        }
+    }
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Disabled => "disabled",
+            Self::Draining => "draining",
+            Self::Out { .. } => "out",
+            Self::Down => "down",
+            Self::Trial => "trial",
+            Self::Returning { .. } => "returning",
+        }
+    }
 }
 
 impl fmt::Display for TargetStatus {
@@ -80,6 +102,8 @@ pub struct TargetHealth {
     pub name: Name,
     /// How it stands.
     pub status: TargetStatus,
+    /// Why it was taken out, until it is up again.
+    pub reason: Option<DownReason>,
     /// What the last of its calls that failed failed with.
     pub last_error: Option<LlmError>,
 }
@@ -98,6 +122,7 @@ impl HealthReport {
         let health = |target: &TargetState| TargetHealth {
             name: target.name,
             status: TargetStatus::of(shared, target),
+            reason: TargetStatus::reason(shared, target),
             last_error: target.figures.last_error(),
         };
         Self {

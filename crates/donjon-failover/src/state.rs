@@ -195,6 +195,8 @@ pub(crate) struct TargetState {
     pub(crate) models: Models,
     pub(crate) probe: Option<Arc<dyn Probe>>,
     pub(crate) history: Mutex<History>,
+    /// Successes that are faults, since they came late.
+    pub(crate) late: AtomicU64,
     pub(crate) ejections: AtomicU64,
     /// Calls for which it could not do what they need.
     pub(crate) incapable: AtomicU64,
@@ -253,6 +255,7 @@ impl TargetState {
             gate: Gate::default(),
             streak: AtomicU32::new(0),
             history: Mutex::default(),
+            late: AtomicU64::new(0),
             ejections: AtomicU64::new(0),
             incapable: AtomicU64::new(0),
             next_probe: AtomicU64::new(0),

@@ -12,7 +12,7 @@ use donjon_core::{Call, DropReason, End, Health, LlmError, Observer, Outcome};
 
 use crate::{
     handle::{DownReason, FailoverEvent},
-    health::{HealthPolicy, Standing, Status, Verdict, nanos},
+    health::{HealthPolicy, Standing, Status, Verdict, nanos, next_spell},
     state::{Shared, TargetState, lock, millis},
 };
 
@@ -45,7 +45,8 @@ impl Shared {
         }
     }
 
-    /// The call has come to an answer, whole or to its first token.
+    /// The call has come to an answer, whole or to its first token. Whether that is held against its target,
+    /// for coming late.
     #[inline]
     pub(crate) fn committed(
         &self,
@@ -53,19 +54,21 @@ impl Shared {
         hold: Hold,
         call: &Call,
         streamed: bool,
-    ) {
+    ) -> bool {
         let took = if self.measures {
             target.measure(self, call, streamed)
         } else {
             None
         };
         let Some(policy) = &self.config.health else {
-            return;
+            return false;
         };
         if let (Some(took), Some(bound)) = (took, policy.bound(streamed))
             && took > bound
         {
-            return self.charge(policy, target, hold, &Charge::Slow);
+            target.late.fetch_add(1, Relaxed);
+            self.charge(policy, target, hold, &Charge::Slow);
+            return true;
         }
         if hold.trial {
             self.pass_trial(target, hold);
@@ -73,6 +76,7 @@ impl Shared {
         if !streamed {
             self.succeeded(target, hold);
         }
+        false
     }
 
     /// The call has ended well.
@@ -89,6 +93,45 @@ impl Shared {
         if let Some(policy) = &self.config.health {
             self.charge(policy, target, hold, &Charge::Error(error));
         }
+    }
+
+    /// The stream of a call that found out whether the target works has failed after its first token: what
+    /// that said of the target is taken back.
+    #[cold]
+    fn broke_on_trial(&self, target: &Arc<TargetState>, hold: Hold, error: &LlmError) {
+        let Some(policy) = &self.config.health else {
+            return;
+        };
+        let hold = Hold {
+            spell: next_spell(hold.spell),
+            ..hold
+        };
+        let now = self.now();
+        let standing = target.gate.standing();
+        // It is this call that let the target return, and nothing else came of it since.
+        if matches!(standing, Standing::Returning { .. })
+            && target.gate.spell() == hold.spell
+            && let Some((hint, why)) = self.fault(policy, error)
+        {
+            self.take_out(policy, target, hold, now, hint, why);
+        }
+    }
+
+    /// How long the server asks to be left alone after this error, and how it is told; `None` if the error
+    /// is no fault of the target.
+    fn fault(
+        &self,
+        policy: &HealthPolicy,
+        error: &LlmError,
+    ) -> Option<(Option<Duration>, DownReason)> {
+        let row = self.config.classify.classify(error);
+        if row.health == Health::Neutral || error.kind().is_unsent() {
+            return None;
+        }
+        let says = row.health == Health::Overload && policy.hints;
+        let hint = error.retry_after().filter(|after| says && !after.is_zero());
+        let hint = hint.map(|after| after.min(policy.longest));
+        Some((hint, DownReason::Failing(error.kind())))
     }
 
     /// The call was dropped.
@@ -132,20 +175,14 @@ impl Shared {
         hold: Hold,
         charge: &Charge<'_>,
     ) {
-        let mut hint = None;
-        let mut why = DownReason::Slow;
-        if let Charge::Error(error) = charge {
-            let row = self.config.classify.classify(error);
-            if row.health == Health::Neutral || error.kind().is_unsent() {
-                return;
-            }
-            if row.health == Health::Overload && policy.hints {
-                hint = error.retry_after().filter(|after| !after.is_zero());
-            }
-            why = DownReason::Failing(error.kind());
-        }
+        let (hint, mut why) = match charge {
+            Charge::Slow => (None, DownReason::Slow),
+            Charge::Error(error) => match self.fault(policy, error) {
+                Some(fault) => fault,
+                None => return,
+            },
+        };
         let now = self.now();
-        let hint = hint.map(|after| after.min(policy.longest));
         if target.gate.spell() != hold.spell {
             // It says nothing of this spell, but what the server says counts.
             if let Some(after) = hint {
@@ -165,7 +202,8 @@ impl Shared {
             Status::Trial => {}
             Status::Up | Status::Returning { .. } => {
                 let streak = target.streak.fetch_add(1, AcqRel).saturating_add(1);
-                let successes = target.figures.successes();
+                let late = target.late.load(Relaxed);
+                let successes = target.figures.successes().saturating_sub(late);
                 let verdict = lock(&target.history).fault(policy, now, streak, successes);
                 match verdict {
                     Verdict::Stays if hint.is_none() => return,
@@ -196,6 +234,7 @@ impl Shared {
         };
         let until = now.saturating_add(nanos(out_for));
         target.gate.set(Standing::Out { until });
+        lock(&target.history).reason = Some(reason);
         target.streak.store(0, Release);
         target.ejections.fetch_add(1, Relaxed);
         self.survey(&changes);
@@ -280,6 +319,9 @@ impl Shared {
         if up && target.gate.standing() == Standing::Up {
             self.let_back(target, self.now());
         }
+        if !up {
+            lock(&target.history).reason = Some(DownReason::Probe);
+        }
         self.survey(&changes);
         drop(changes);
         self.events.tell(|| {
@@ -302,12 +344,17 @@ pub(crate) struct Tally {
     shared: Arc<Shared>,
     target: Arc<TargetState>,
     hold: Hold,
+    /// Its first token was what let the target return.
+    on_trial: bool,
+    /// It came late, which is a fault although it ends well.
+    late: bool,
     ended: bool,
 }
 
 impl Tally {
     pub(crate) const fn new(shared: Arc<Shared>, target: Arc<TargetState>, hold: Hold) -> Self {
-        // At the first token it was found out.
+        // At the first token it was found out, unless it breaks later.
+        let on_trial = hold.trial;
         let hold = Hold {
             trial: false,
             ..hold
@@ -316,8 +363,19 @@ impl Tally {
             shared,
             target,
             hold,
+            on_trial,
+            late: false,
             ended: false,
         }
+    }
+
+    /// The first token is there.
+    pub(crate) fn committed(&mut self, call: &Call) {
+        let hold = Hold {
+            trial: self.on_trial,
+            ..self.hold
+        };
+        self.late = self.shared.committed(&self.target, hold, call, true);
     }
 }
 
@@ -327,7 +385,11 @@ impl Observer for Tally {
         self.target.figures.end(end.outcome);
         self.shared.release(&self.target, self.hold);
         match end.outcome {
+            Outcome::Success if self.late => {}
             Outcome::Success => self.shared.succeeded(&self.target, self.hold),
+            Outcome::Failure(error) if self.on_trial => {
+                self.shared.broke_on_trial(&self.target, self.hold, error);
+            }
             Outcome::Failure(error) => self.shared.failed(&self.target, self.hold, error),
             Outcome::Cancelled { .. } => {}
         }

@@ -35,6 +35,12 @@ pub trait Codec {
     /// Begins to read a streamed answer.
     fn decoder(&self, asked: Asked) -> Self::Decoder;
 
+    /// Writes the request that lists the models, address and key included: what
+    /// [`Provider::probe`](crate::Provider::probe) asks. `None`, the default: there is no such thing.
+    fn list_models(&self) -> Option<Request<Full<Bytes>>> {
+        None
+    }
+
     /// How the events of a streamed answer stand in its body. Default: as server-sent events.
     fn framing(&self) -> Framing {
         Framing::Events

@@ -2,8 +2,10 @@
 
 use std::{borrow::Cow, error::Error, fmt};
 
+use bytes::Bytes;
 use donjon_core::BoxError;
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header::ACCEPT};
+use http_body_util::Full;
 
 /// An option of a provider that makes no sense: which one, and why.
 #[derive(Debug)]
@@ -106,6 +108,16 @@ pub(crate) fn join(base: &str, path: &str) -> Result<Uri, BuildError> {
         .map_err(|error: http::uri::InvalidUri| {
             BuildError::new("base_url", "is not an address").because(error)
         })
+}
+
+/// A request that reads what is at `address`.
+pub(crate) fn get(address: &Uri, headers: &HeaderMap) -> Request<Full<Bytes>> {
+    let mut out = Request::new(Full::default());
+    *out.uri_mut() = address.clone();
+    *out.headers_mut() = headers.clone();
+    let json = HeaderValue::from_static("application/json");
+    out.headers_mut().insert(ACCEPT, json);
+    out
 }
 
 /// `text` as one segment of a path

@@ -8,7 +8,7 @@
 //! * [`contract`]: checks of the laws that every layer should keep (readiness, cancellation, waking,
 //!   errors, streams, ends), to be run on any layer with one call.
 //! * [`upstream`] (feature `upstream`, on by default): the same scripts over real HTTP, in the
-//!   dialects of OpenAI and Anthropic, with faults of the wire.
+//!   dialects of OpenAI, Anthropic, Gemini and Ollama, with faults of the wire.
 //! * [`AtOnce`]: a model that allocates nothing, to count what a layer allocates.
 //! * [`probe`]: helpers that poll by hand, count wake-ups, and hear ends.
 //!

@@ -63,6 +63,8 @@ mod hedged;
 #[cfg(feature = "preset")]
 mod preset;
 #[cfg(feature = "preset")]
+mod recipe;
+#[cfg(feature = "preset")]
 mod stack;
 
 #[cfg(feature = "budget")]

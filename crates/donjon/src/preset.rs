@@ -1,6 +1,6 @@
 //! Building the preset stack.
 
-use std::{collections::HashMap, error::Error, fmt, time::Duration};
+use std::{error::Error, fmt, sync::RwLock, time::Duration};
 
 use donjon_budget::{BudgetLayer, Budgets};
 use donjon_cache::CacheLayer;
@@ -9,7 +9,7 @@ use donjon_core::{
     CommitLayer, Name,
     shape::{CheckService, Gate},
 };
-use donjon_failover::{Failover, Target};
+use donjon_failover::{Failover, FailoverBuilder, HealthPolicy, Probes, Route, Target, WhenOut};
 use donjon_hedge::HedgeLayer;
 use donjon_pool::{PoolBuilder, PoolLayer};
 use donjon_rate_limit::{RateLimitBuilder, RateLimitLayer};
@@ -21,6 +21,7 @@ use tower_layer::Layer;
 use crate::{
     cached::Cached,
     hedged::Hedged,
+    recipe::{OfTarget, Recipe},
     stack::{Handles, Stack, TargetHandles},
 };
 
@@ -42,29 +43,12 @@ use crate::{
 #[derive(Debug)]
 pub struct Preset<S> {
     targets: Vec<Target<S>>,
+    failover: FailoverBuilder<OfTarget<S>>,
     total: Option<Duration>,
-    patience: Option<Duration>,
     cache: Option<CacheLayer>,
-    tokens: Option<TokenCountLayer>,
-    budgets: Option<Budgets>,
     callers: Option<RateLimitLayer>,
     hedge: Option<HedgeLayer>,
-    retry: RetryLayer,
-    breaker: Option<BreakerBuilder>,
-    pool: Option<PoolBuilder>,
-    rate_limit: Option<RateLimitBuilder>,
-    own: HashMap<Name, Own>,
-    timeout: TimeoutLayer,
-    commit: CommitLayer,
-}
-
-/// What one target has instead of what all have.
-#[derive(Debug, Default)]
-struct Own {
-    breaker: Option<BreakerLayer>,
-    pool: Option<PoolLayer>,
-    rate_limit: Option<RateLimitLayer>,
-    budget: Option<BudgetLayer>,
+    recipe: Recipe,
 }
 
 impl<S> Preset<S> {
@@ -72,20 +56,12 @@ impl<S> Preset<S> {
     pub fn new() -> Self {
         Self {
             targets: Vec::new(),
+            failover: Failover::builder(),
             total: None,
-            patience: None,
             cache: None,
-            tokens: None,
-            budgets: None,
             callers: None,
             hedge: None,
-            retry: RetryLayer::default(),
-            breaker: Some(BreakerLayer::builder()),
-            pool: None,
-            rate_limit: None,
-            own: HashMap::new(),
-            timeout: TimeoutLayer::default(),
-            commit: CommitLayer::new(),
+            recipe: Recipe::default(),
         }
     }
 
@@ -107,7 +83,43 @@ impl<S> Preset<S> {
     /// The longest wait while another target is untried; default 2 s.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = Some(patience);
+        self.failover = self.failover.patience(patience);
+        self
+    }
+
+    /// Which target is asked next; default [`Ordered`](donjon_failover::Ordered).
+    #[must_use]
+    pub fn route(mut self, route: impl Route + 'static) -> Self {
+        self.failover = self.failover.route(route);
+        self
+    }
+
+    /// Takes targets out whose calls go badly; default: none is ever taken out, and it is the circuits
+    /// that keep calls from them.
+    #[must_use]
+    pub fn health(mut self, policy: HealthPolicy) -> Self {
+        self.failover = self.failover.health(policy);
+        self
+    }
+
+    /// How targets that have a [probe](Target::probe) are looked at.
+    #[must_use]
+    pub fn probes(mut self, probes: Probes) -> Self {
+        self.failover = self.failover.probes(probes);
+        self
+    }
+
+    /// What is done when no target is left but such as are out; default [`WhenOut::LeastBad`].
+    #[must_use]
+    pub fn when_out(mut self, when_out: WhenOut) -> Self {
+        self.failover = self.failover.when_out(when_out);
+        self
+    }
+
+    /// Over how long a latency fades to a third, for a route that goes by it; default 10 s.
+    #[must_use]
+    pub fn latency_decay(mut self, decay: Duration) -> Self {
+        self.failover = self.failover.latency_decay(decay);
         self
     }
 
@@ -124,7 +136,7 @@ impl<S> Preset<S> {
     /// [callers](Self::caller_limit) see what the model counts that is asked for. Default not at all.
     #[must_use]
     pub fn token_count(mut self, tokens: impl Into<Option<TokenCountLayer>>) -> Self {
-        self.tokens = tokens.into();
+        self.recipe.tokens = tokens.into();
         self
     }
 
@@ -132,7 +144,7 @@ impl<S> Preset<S> {
     /// the target that takes it, found by the name of the model. Default none.
     #[must_use]
     pub fn budgets(mut self, budgets: impl Into<Option<Budgets>>) -> Self {
-        self.budgets = budgets.into();
+        self.recipe.budgets = budgets.into();
         self
     }
 
@@ -140,7 +152,7 @@ impl<S> Preset<S> {
     /// ([`BudgetLayer::provider`]).
     #[must_use]
     pub fn budget_of(mut self, target: impl Into<Name>, budget: BudgetLayer) -> Self {
-        self.own.entry(target.into()).or_default().budget = Some(budget);
+        self.recipe.own.entry(target.into()).or_default().budget = Some(budget);
         self
     }
 
@@ -165,7 +177,7 @@ impl<S> Preset<S> {
     /// How attempts are repeated.
     #[must_use]
     pub fn retry(mut self, retry: RetryLayer) -> Self {
-        self.retry = retry;
+        self.recipe.retry = retry;
         self
     }
 
@@ -173,14 +185,14 @@ impl<S> Preset<S> {
     /// [`BreakerLayer::builder`]; `None` for no circuits.
     #[must_use]
     pub fn breaker(mut self, breaker: impl Into<Option<BreakerBuilder>>) -> Self {
-        self.breaker = breaker.into();
+        self.recipe.breaker = breaker.into();
         self
     }
 
     /// The circuit of one target; a layer that several stacks share has one state for all of them.
     #[must_use]
     pub fn breaker_of(mut self, target: impl Into<Name>, breaker: BreakerLayer) -> Self {
-        self.own.entry(target.into()).or_default().breaker = Some(breaker);
+        self.recipe.own.entry(target.into()).or_default().breaker = Some(breaker);
         self
     }
 
@@ -188,14 +200,14 @@ impl<S> Preset<S> {
     /// none: as many as come.
     #[must_use]
     pub fn pool(mut self, pool: impl Into<Option<PoolBuilder>>) -> Self {
-        self.pool = pool.into();
+        self.recipe.pool = pool.into();
         self
     }
 
     /// The pool of one target.
     #[must_use]
     pub fn pool_of(mut self, target: impl Into<Name>, pool: PoolLayer) -> Self {
-        self.own.entry(target.into()).or_default().pool = Some(pool);
+        self.recipe.own.entry(target.into()).or_default().pool = Some(pool);
         self
     }
 
@@ -203,28 +215,28 @@ impl<S> Preset<S> {
     /// none. [`RateLimitLayer::learned`] for one target follows what its provider says.
     #[must_use]
     pub fn rate_limit(mut self, limit: impl Into<Option<RateLimitBuilder>>) -> Self {
-        self.rate_limit = limit.into();
+        self.recipe.rate_limit = limit.into();
         self
     }
 
     /// The limits of one target.
     #[must_use]
     pub fn rate_limit_of(mut self, target: impl Into<Name>, limit: RateLimitLayer) -> Self {
-        self.own.entry(target.into()).or_default().rate_limit = Some(limit);
+        self.recipe.own.entry(target.into()).or_default().rate_limit = Some(limit);
         self
     }
 
     /// How long an attempt may take.
     #[must_use]
     pub fn timeout(mut self, timeout: TimeoutLayer) -> Self {
-        self.timeout = timeout;
+        self.recipe.timeout = timeout;
         self
     }
 
     /// What commits a call.
     #[must_use]
     pub fn commit(mut self, commit: CommitLayer) -> Self {
-        self.commit = commit;
+        self.recipe.commit = commit;
         self
     }
 
@@ -236,90 +248,53 @@ impl<S> Preset<S> {
     pub fn build(self) -> Result<Stack<S>, PresetError> {
         let Self {
             targets,
+            failover,
             total,
-            patience,
             cache,
-            tokens,
-            budgets,
             callers,
             hedge,
-            retry,
-            breaker,
-            pool,
-            rate_limit,
-            mut own,
-            timeout,
-            commit,
+            recipe,
         } = self;
         let mut handles = Vec::with_capacity(targets.len());
         let mut stacked = Vec::with_capacity(targets.len());
         for target in targets {
-            let name = target.name();
-            let own = own.remove(&name).unwrap_or_default();
-            let breaker = match (own.breaker, &breaker) {
-                (None, Some(all)) => {
-                    Some(all.clone().name(name).build().map_err(PresetError::new)?)
-                }
-                (own, _) => own,
-            };
-            let pool = match (own.pool, &pool) {
-                (None, Some(all)) => Some(all.clone().build().map_err(PresetError::new)?),
-                (own, _) => own,
-            };
-            let limit = match (own.rate_limit, &rate_limit) {
-                (None, Some(all)) => Some(all.clone().build().map_err(PresetError::new)?),
-                (own, _) => own,
-            };
-            let budget = own.budget.or_else(|| budgets.as_ref().map(Budgets::layer));
-            handles.push(TargetHandles {
-                target: name,
-                breaker: breaker.as_ref().map(BreakerLayer::handle),
-                pool: pool.as_ref().map(PoolLayer::handle),
-                rate_limit: limit.as_ref().map(RateLimitLayer::handle),
-            });
-            stacked.push(target.map_service(|service| {
-                let attempt = timeout.layer(commit.layer(service));
-                let admit = breaker.as_ref().map(|breaker| breaker.admit().check());
-                let admitted = CheckService::new(attempt, admit);
-                let limited = Gate::new(admitted, limit.map(|limit| limit.admitter()));
-                let pooled = Gate::new(limited, pool.map(|pool| pool.admitter()));
-                let paid = CheckService::new(pooled, budget.map(|budget| budget.check()));
-                let counter = tokens.as_ref().map(TokenCountLayer::check);
-                let counted = CheckService::new(paid, counter);
-                let peek = breaker.map(|breaker| breaker.peek().check());
-                retry.layer(CheckService::new(counted, peek))
-            }));
+            let (target, own) = recipe.stack(target)?;
+            handles.push(own);
+            stacked.push(target);
         }
-        if let Some(name) = own.into_keys().next() {
-            return Err(PresetError::new(UnknownTarget(name)));
+        let known = |name: &Name| {
+            handles
+                .iter()
+                .any(|own: &TargetHandles| own.target == *name)
+        };
+        if let Some(name) = recipe.own.keys().find(|name| !known(name)) {
+            return Err(PresetError::new(UnknownTarget(*name)));
         }
-        let mut failover = Failover::builder().targets(stacked);
-        if let Some(patience) = patience {
-            failover = failover.patience(patience);
-        }
+        let failover = failover.targets(stacked);
         let failover = failover.build().map_err(PresetError::new)?;
         // The deadline is set outermost, where every wait knows it.
-        let deadline = match total.or(timeout.timeouts().total) {
+        let deadline = match total.or(recipe.timeout.timeouts().total) {
             Some(total) => DeadlineLayer::new(total).map_err(PresetError::new)?,
             None => DeadlineLayer::unlimited(),
         };
         let handles = Handles {
             failover: failover.handle(),
-            retry: retry.handle(),
-            timeout: timeout.handle(),
+            retry: recipe.retry.handle(),
+            timeout: recipe.timeout.handle(),
             cache: cache.as_ref().map(CacheLayer::handle),
-            tokens: tokens.as_ref().map(TokenCountLayer::handle),
-            budgets: budgets.as_ref().map(Budgets::handle),
+            tokens: recipe.tokens.as_ref().map(TokenCountLayer::handle),
+            budgets: recipe.budgets.as_ref().map(Budgets::handle),
             callers: callers.as_ref().map(RateLimitLayer::handle),
             hedge: hedge.as_ref().map(HedgeLayer::handle),
-            targets: handles,
+            targets: RwLock::new(handles),
         };
-        let hedged = Hedged::new(failover, hedge.as_ref());
+        let hedged = Hedged::new(failover.clone(), hedge.as_ref());
         let limited = Gate::new(hedged, callers.as_ref().map(RateLimitLayer::admitter));
-        let figure = callers.as_ref().and(tokens.as_ref());
+        let figure = callers.as_ref().and(recipe.tokens.as_ref());
         let counted = CheckService::new(limited, figure.map(TokenCountLayer::figure));
         let cached = Cached::new(counted, cache.as_ref());
-        Ok(Stack::new(deadline.layer(cached), handles))
+        let inner = deadline.layer(cached);
+        Ok(Stack::new(inner, handles, failover, recipe))
     }
 }
 
@@ -334,8 +309,14 @@ impl<S> Default for Preset<S> {
 pub struct PresetError(Box<dyn Error + Send + Sync>);
 
 impl PresetError {
-    fn new(error: impl Error + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(error: impl Error + Send + Sync + 'static) -> Self {
         Self(Box::new(error))
+    }
+
+    /// The error of the layer concerned, such as [`donjon_failover::ConfigError`], to be told apart by
+    /// its type.
+    pub fn get_ref(&self) -> &(dyn Error + Send + Sync + 'static) {
+        &*self.0
     }
 }
 

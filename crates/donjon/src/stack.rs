@@ -3,42 +3,48 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
     task::{self, Poll},
 };
 
-use donjon_budget::{BudgetCheck, BudgetHandle};
+use donjon_budget::BudgetHandle;
 use donjon_cache::CacheHandle;
-use donjon_circuit_breaker::{Admit, BreakerHandle, Peek};
+use donjon_circuit_breaker::BreakerHandle;
 use donjon_core::{
-    Commit, Figure, Labelled, LlmError, LlmRequest, LlmResponse, Name, Snapshot,
+    Figure, Labelled, LlmError, LlmRequest, LlmResponse, Name, Snapshot,
     shape::{CheckService, Gate},
 };
-use donjon_failover::{Failover, FailoverHandle};
+use donjon_failover::{Failover, FailoverHandle, Target, UnknownTarget};
 use donjon_hedge::HedgeHandle;
-use donjon_pool::{Admitter, PoolHandle};
+use donjon_pool::PoolHandle;
 use donjon_rate_limit::{Limiter, RateLimitHandle};
-use donjon_retry::{Retry, RetryHandle};
-use donjon_timeout::{Deadline, Timeout, TimeoutHandle};
-use donjon_token_count::{TokenCounter, TokenFigure, TokenHandle};
+use donjon_retry::RetryHandle;
+use donjon_timeout::{Deadline, TimeoutHandle};
+use donjon_token_count::{TokenFigure, TokenHandle};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use crate::{cached::Cached, hedged::Hedged};
+use crate::{
+    cached::Cached,
+    hedged::Hedged,
+    preset::PresetError,
+    recipe::{OfTarget, Recipe},
+};
 
-/// From the inside out.
-type Attempt<S> = CheckService<Timeout<Commit<S>>, Option<Admit>>;
-type Queued<S> = Gate<Gate<Attempt<S>, Option<Limiter>>, Option<Admitter>>;
-type Paid<S> = CheckService<Queued<S>, Option<BudgetCheck>>;
-type Counted<S> = CheckService<Paid<S>, Option<TokenCounter>>;
-type OfTarget<S> = Retry<CheckService<Counted<S>, Option<Peek>>>;
 type OfCaller<S> = Gate<Hedged<Failover<OfTarget<S>>>, Option<Limiter>>;
 type Inner<S> = Deadline<Cached<CheckService<OfCaller<S>, Option<TokenFigure>>>>;
 
 /// The preset stack around the targets of a [`Preset`](crate::Preset): always ready, cheap to clone.
 pub struct Stack<S> {
     inner: Inner<S>,
+    shared: Arc<Shared<S>>,
+}
+
+/// What clones of a stack share beside what its layers do.
+struct Shared<S> {
     handles: Arc<Handles>,
+    failover: Failover<OfTarget<S>>,
+    recipe: Recipe,
 }
 
 /// The handles of a stack's layers.
@@ -51,7 +57,14 @@ pub(crate) struct Handles {
     pub(crate) budgets: Option<BudgetHandle>,
     pub(crate) callers: Option<RateLimitHandle>,
     pub(crate) hedge: Option<HedgeHandle>,
-    pub(crate) targets: Vec<TargetHandles>,
+    pub(crate) targets: RwLock<Vec<TargetHandles>>,
+}
+
+impl Handles {
+    fn targets(&self) -> Vec<TargetHandles> {
+        let targets = self.targets.read();
+        targets.unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// The handles of what one target has of its own.
@@ -69,68 +82,79 @@ pub struct TargetHandles {
 }
 
 impl<S> Stack<S> {
-    pub(crate) fn new(inner: Inner<S>, handles: Handles) -> Self {
+    pub(crate) fn new(
+        inner: Inner<S>,
+        handles: Handles,
+        failover: Failover<OfTarget<S>>,
+        recipe: Recipe,
+    ) -> Self {
+        let shared = Shared {
+            handles: Arc::new(handles),
+            failover,
+            recipe,
+        };
         Self {
             inner,
-            handles: Arc::new(handles),
+            shared: Arc::new(shared),
         }
     }
 
     /// Reads and controls the targets.
     pub fn failover(&self) -> &FailoverHandle {
-        &self.handles.failover
+        &self.shared.handles.failover
     }
 
     /// Reads and controls the retries.
     pub fn retry(&self) -> &RetryHandle {
-        &self.handles.retry
+        &self.shared.handles.retry
     }
 
     /// Reads the clocks.
     pub fn timeout(&self) -> &TimeoutHandle {
-        &self.handles.timeout
+        &self.shared.handles.timeout
     }
 
     /// Reads and controls what was answered before, where that is kept.
     pub fn cache(&self) -> Option<&CacheHandle> {
-        self.handles.cache.as_ref()
+        self.shared.handles.cache.as_ref()
     }
 
     /// Reads what is known of tokens, where they are counted.
     pub fn tokens(&self) -> Option<&TokenHandle> {
-        self.handles.tokens.as_ref()
+        self.shared.handles.tokens.as_ref()
     }
 
     /// Reads and controls what may be spent, where that is limited.
     pub fn budgets(&self) -> Option<&BudgetHandle> {
-        self.handles.budgets.as_ref()
+        self.shared.handles.budgets.as_ref()
     }
 
     /// Reads and controls what each caller may use, where that is limited.
     pub fn caller_limit(&self) -> Option<&RateLimitHandle> {
-        self.handles.callers.as_ref()
+        self.shared.handles.callers.as_ref()
     }
 
     /// Reads and controls the hedges, where there are any.
     pub fn hedge(&self) -> Option<&HedgeHandle> {
-        self.handles.hedge.as_ref()
+        self.shared.handles.hedge.as_ref()
     }
 
     /// Reads and controls what each target has of its own, in their order.
-    pub fn targets(&self) -> &[TargetHandles] {
-        &self.handles.targets
+    pub fn targets(&self) -> Vec<TargetHandles> {
+        self.shared.handles.targets()
     }
 
     /// Reads and controls what the target named `name` has of its own.
-    pub fn target(&self, name: &str) -> Option<&TargetHandles> {
-        let mut targets = self.handles.targets.iter();
+    pub fn target(&self, name: &str) -> Option<TargetHandles> {
+        let mut targets = self.targets().into_iter();
         targets.find(|of| of.target == *name)
     }
 
     /// The figures of every layer, those of a target's own with its name. The stack can serve while
-    /// one of its targets can.
+    /// one of its targets can. Of a target that is [put](Self::put) later, what it has of its own is among
+    /// those that are asked for from then on.
     pub fn snapshots(&self) -> Vec<Arc<dyn Snapshot>> {
-        let handles = &self.handles;
+        let handles = &self.shared.handles;
         let mut all: Vec<Arc<dyn Snapshot>> = vec![
             Arc::new(handles.failover.clone()),
             Arc::new(handles.retry.clone()),
@@ -155,7 +179,7 @@ impl<S> Stack<S> {
         if let Some(hedge) = &handles.hedge {
             all.push(Arc::new(hedge.clone()));
         }
-        for of in &handles.targets {
+        for of in handles.targets() {
             if let Some(breaker) = &of.breaker {
                 all.push(of_target(of.target, breaker.clone()));
             }
@@ -179,8 +203,8 @@ struct Targets(Arc<Handles>);
 
 impl Targets {
     fn serving(&self) -> usize {
-        let targets = self.0.targets.iter();
-        let serves = |of: &&TargetHandles| of.breaker.as_ref().is_none_or(|b| b.health().is_ok());
+        let targets = self.0.targets().into_iter();
+        let serves = |of: &TargetHandles| of.breaker.as_ref().is_none_or(|b| b.health().is_ok());
         targets.filter(serves).count()
     }
 }
@@ -217,6 +241,46 @@ where
     }
 }
 
+/// While it runs. Calls in progress notice nothing: they have the targets as they were.
+impl<S: Clone> Stack<S> {
+    /// Adds a target, with a stack of its own as all have; or puts it in the place of the one that has its
+    /// name, whose calls go on, and whose circuit, pool and limits begin anew but for those that were set
+    /// for the name.
+    ///
+    /// # Errors
+    ///
+    /// The target makes no sense.
+    pub fn put(&self, target: Target<S>) -> Result<(), PresetError> {
+        let Shared {
+            handles,
+            failover,
+            recipe,
+        } = &*self.shared;
+        let (target, own) = recipe.stack(target)?;
+        let targets = handles.targets.write();
+        let mut targets = targets.unwrap_or_else(PoisonError::into_inner);
+        failover.put(target).map_err(PresetError::new)?;
+        match targets.iter_mut().find(|of| of.target == own.target) {
+            Some(known) => *known = own,
+            None => targets.push(own),
+        }
+        Ok(())
+    }
+
+    /// Takes a target away. Calls that it has go on.
+    ///
+    /// # Errors
+    ///
+    /// No target has this name.
+    pub fn remove(&self, name: &str) -> Result<(), UnknownTarget> {
+        let targets = self.shared.handles.targets.write();
+        let mut targets = targets.unwrap_or_else(PoisonError::into_inner);
+        self.shared.failover.remove(name)?;
+        targets.retain(|of| of.target != *name);
+        Ok(())
+    }
+}
+
 impl<S> Service<LlmRequest> for Stack<S>
 where
     S: Service<LlmRequest, Response = LlmResponse> + Clone + Send + Sync + 'static,
@@ -242,7 +306,7 @@ impl<S> Clone for Stack<S> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
-            handles: self.handles.clone(),
+            shared: self.shared.clone(),
         }
     }
 }

@@ -8,6 +8,7 @@ use super::{
     admission::{Breaker, Limits, Pool, Tenants},
     budget::Budget,
     cache::Cache,
+    routing::{Health, Probes, StickyBy, Strategy, WhenOut},
     tokens::Tokens,
 };
 
@@ -100,18 +101,52 @@ pub enum Kind {
 pub struct Route {
     /// The models, as a glob: `*` stands for anything, `?` for one character.
     pub model: String,
-    /// Who serves them, in the order in which they are asked.
+    /// Who serves them, in the order in which they are asked unless the strategy says otherwise.
     pub targets: Vec<Target>,
+    /// How one of them is chosen; in order if not said.
+    pub strategy: Option<Strategy>,
+    /// What stays at a target where the strategy is `sticky`; what begins with the same message if not
+    /// said.
+    pub sticky_by: Option<StickyBy>,
+    /// Over how long a latency fades, for `least-latency`.
+    pub latency_decay: Option<Span>,
+    /// What is done when no target is left but such as are out.
+    pub when_out: Option<WhenOut>,
+    /// When a target is taken out because of its calls; never if not said.
+    pub health: Option<Health>,
+    /// How targets are looked at; they are not if not said.
+    pub probes: Option<Probes>,
 }
 
 /// Who serves.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
     /// The provider's name.
     pub provider: String,
     /// The model it is asked for; the one that was requested if not said.
     pub model: Option<String>,
+    /// The models it is asked for instead of others.
+    #[serde(default)]
+    pub models: BTreeMap<String, String>,
+    /// Whether it is asked; it is if not said.
+    pub enabled: Option<bool>,
+    /// The lowest is asked first; 0 if not said.
+    pub priority: Option<u32>,
+    /// How much it gets in relation to others, by a strategy that goes by weight; 1 if not said.
+    pub weight: Option<u32>,
+    /// The most calls that it may have in progress.
+    pub max_in_flight: Option<u32>,
+    /// Whether it calls tools; whoever does not say can do everything.
+    pub tools: Option<bool>,
+    /// Whether it sees images.
+    pub vision: Option<bool>,
+    /// Whether it goes on with an answer that was begun for it.
+    pub prefill: Option<bool>,
+    /// Whether it answers in a form that is prescribed.
+    pub structured_output: Option<bool>,
+    /// The tokens that its model takes; a longer prompt goes elsewhere.
+    pub context_window: Option<u64>,
 }
 
 /// How attempts are repeated.
@@ -348,6 +383,7 @@ impl Config {
                         format!("there is no provider `{}`", target.provider),
                     ));
                 }
+                route.check_models(&format!("routes[{at}]"), place)?;
             }
         }
         for (name, provider) in &self.providers {
@@ -396,11 +432,17 @@ impl Route {
     fn new(model: &str, providers: &[&str]) -> Self {
         let target = |name: &&str| Target {
             provider: (*name).into(),
-            model: None,
+            ..Target::default()
         };
         Self {
             model: model.into(),
             targets: providers.iter().map(target).collect(),
+            strategy: None,
+            sticky_by: None,
+            latency_decay: None,
+            when_out: None,
+            health: None,
+            probes: None,
         }
     }
 }

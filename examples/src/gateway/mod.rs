@@ -6,6 +6,7 @@ mod cache;
 mod config;
 mod leaf;
 mod routes;
+mod routing;
 mod tokens;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -17,7 +18,6 @@ pub use config::{Config, ConfigError, Kind, Secret, Span};
 use donjon::{
     BoxLlmService, Identity, Labelled, Name, Preset, Snapshot,
     circuit_breaker::BreakerLayer,
-    failover::Target,
     pool::PoolLayer,
     rate_limit::RateLimitLayer,
     retry::{Backoff, ConfigError as RetryConfigError, RetryLayer},
@@ -25,8 +25,11 @@ use donjon::{
     timeout::TimeoutLayer,
 };
 pub use routes::{Routes, RoutesFuture};
+pub use routing::{Health, Probes, StickyBy, Strategy, WhenOut};
 pub use tokens::Tokens;
 use wildmatch::WildMatch;
+
+use self::routing::fault;
 
 /// The backoff before the first retry, where only the longest is said.
 const BASE_DELAY: Duration = Duration::from_millis(500);
@@ -76,13 +79,13 @@ impl Gateway {
             if let Some(patience) = config.failover.patience {
                 preset = preset.patience(patience.0);
             }
+            preset = route.decide(at, preset, config, budgets.as_ref())?;
             for (place, target) in route.targets.iter().enumerate() {
                 let Some(leaf) = leaves.get(&target.provider) else {
                     let path = format!("routes[{at}].targets[{place}].provider");
                     return Err(ConfigError::new(path, "there is no such provider"));
                 };
-                let target = named(route, place, target, leaf);
-                let provider = &route.targets[place].provider;
+                let (target, provider) = (route.target(place, leaf), &target.provider);
                 if let Some(gates) = gates.get(provider) {
                     preset = gates.at(target.name(), preset);
                 }
@@ -93,10 +96,15 @@ impl Gateway {
                 }
                 preset = preset.target(target);
             }
-            let stack = preset
-                .build()
-                .map_err(|error| ConfigError::new(format!("routes[{at}]"), error))?;
-            routes.push((WildMatch::new(&route.model), stack));
+            let path = format!("routes[{at}]");
+            let stack = preset.build().map_err(|error| fault(&path, &error))?;
+            let counts = route.counts_first();
+            let counter = counts.then(|| Tokens::before(config.tokens.as_ref()));
+            routes.push(routes::Route {
+                glob: WildMatch::new(&route.model),
+                stack,
+                counter: counter.transpose()?,
+            });
         }
         // A glob names no model that could be listed.
         let models = config.routes.iter().map(|route| route.model.clone());
@@ -192,26 +200,6 @@ fn gates(config: &Config) -> Result<HashMap<String, Gates>, ConfigError> {
         all.insert(name.clone(), gates);
     }
     Ok(all)
-}
-
-/// A target is named after its provider, and numbered where a route names one twice.
-fn named(
-    route: &config::Route,
-    place: usize,
-    target: &config::Target,
-    leaf: &BoxLlmService,
-) -> Target<BoxLlmService> {
-    let before = route.targets[..place].iter();
-    let twice = before.filter(|t| t.provider == target.provider).count();
-    let name = match twice {
-        0 => target.provider.clone(),
-        again => format!("{}-{}", target.provider, again + 1),
-    };
-    let named = Target::new(name, leaf.clone());
-    match &target.model {
-        Some(model) => named.with_model(model.as_str()),
-        None => named,
-    }
 }
 
 fn retry(config: &Config) -> Result<RetryLayer, ConfigError> {

@@ -7,19 +7,29 @@ use std::{
 
 use donjon::{
     BoxLlmService, ErrorKind, LlmError, LlmRequest, LlmResponse, Scope, Stack, StackFuture,
+    shape::Check, token_count::TokenCounter,
 };
 use futures_util::FutureExt;
 use tower::Service;
 use wildmatch::WildMatch;
 
+/// Where the models of a glob go.
+#[derive(Debug)]
+pub(super) struct Route {
+    pub(super) glob: WildMatch,
+    pub(super) stack: Stack<BoxLlmService>,
+    /// Counts tokens for the choice of a target, where that goes by them.
+    pub(super) counter: Option<TokenCounter>,
+}
+
 /// Sends each request to the stack of the first route whose glob matches its model.
 #[derive(Clone, Debug)]
 pub struct Routes {
-    routes: Arc<[(WildMatch, Stack<BoxLlmService>)]>,
+    routes: Arc<[Route]>,
 }
 
 impl Routes {
-    pub(super) fn new(routes: impl IntoIterator<Item = (WildMatch, Stack<BoxLlmService>)>) -> Self {
+    pub(super) fn new(routes: impl IntoIterator<Item = Route>) -> Self {
         Self {
             routes: routes.into_iter().collect(),
         }
@@ -29,7 +39,7 @@ impl Routes {
     pub fn stacks(&self) -> impl Iterator<Item = (String, &Stack<BoxLlmService>)> {
         self.routes
             .iter()
-            .map(|(glob, stack)| (glob.to_string(), stack))
+            .map(|route| (route.glob.to_string(), &route.stack))
     }
 }
 
@@ -49,13 +59,19 @@ impl Service<LlmRequest> for Routes {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: LlmRequest) -> RoutesFuture {
+    fn call(&mut self, mut request: LlmRequest) -> RoutesFuture {
         let route = self
             .routes
             .iter()
-            .find(|(glob, _)| glob.matches(request.model()));
+            .find(|route| route.glob.matches(request.model()));
         match route {
-            Some((_, stack)) => stack.send(request).left_future(),
+            Some(route) => {
+                // It refuses nothing; and what this call really uses is learnt from where the model that
+                // serves is counted for.
+                let counted = route.counter.as_ref().map(|c| c.check(&mut request));
+                drop(counted);
+                route.stack.send(request).left_future()
+            }
             None => {
                 let error = LlmError::new(
                     ErrorKind::ModelNotFound,

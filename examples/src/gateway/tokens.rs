@@ -1,6 +1,6 @@
 //! How tokens are counted, as the configuration says.
 
-use donjon::token_count::{Fit, TokenCountLayer};
+use donjon::token_count::{Fit, TokenCountLayer, TokenCounter};
 use serde::Deserialize;
 
 use super::config::ConfigError;
@@ -21,6 +21,19 @@ pub struct Tokens {
 }
 
 impl Tokens {
+    /// Counts before a target is chosen, for the model that is asked for, and refuses nothing: what does not
+    /// fit one target may fit another.
+    pub(super) fn before(said: Option<&Self>) -> Result<TokenCounter, ConfigError> {
+        let mut tokens = TokenCountLayer::builder().fit(Fit::Off);
+        if let Some(output) = said.and_then(|said| said.default_output_tokens) {
+            tokens = tokens.default_output(output);
+        }
+        let built = tokens.build();
+        let built =
+            built.map_err(|error| ConfigError::new("tokens.default_output_tokens", error))?;
+        Ok(built.check())
+    }
+
     pub(super) fn layer(&self) -> Result<TokenCountLayer, ConfigError> {
         let mut tokens = TokenCountLayer::builder()
             .trim(self.trim.unwrap_or(false))

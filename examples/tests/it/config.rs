@@ -159,6 +159,27 @@ fn what_makes_no_sense_is_named_by_its_path() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+#[tokio::test]
+async fn the_files_that_are_documented_are_good_ones() {
+    let pages = [
+        include_str!("../../../docs/gateway.md"),
+        include_str!("../../../README.md"),
+    ];
+    for page in pages {
+        let (_, rest) = page.split_once("```toml\n").expect("a file");
+        let (file, _) = rest.split_once("```").expect("its end");
+        // What it takes from outside is not there.
+        let lines = file.lines().filter(|line| !line.starts_with("file = "));
+        let lines = lines.map(|line| match line.split_once("{ env = ") {
+            Some((key, _)) => format!("{key}\"k\"\n"),
+            None => format!("{line}\n"),
+        });
+        let config = Config::from_toml(&lines.collect::<String>()).expect("good");
+        let gateway = Gateway::build(&config).expect("good");
+        gateway.service().expect("good");
+    }
+}
+
 #[test]
 fn what_is_no_toml_is_refused() {
     for text in ["[providers", "routes = 7\n[providers.a]", ""] {

@@ -17,5 +17,6 @@ mod limits;
 mod message;
 mod odd;
 mod outage;
+mod routing;
 mod stream;
 mod support;

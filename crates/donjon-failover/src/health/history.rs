@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::HealthPolicy;
+use crate::handle::DownReason;
 
 /// The faults of one target. It is looked at only when one happens, so that a success costs nothing
 /// but its count.
@@ -15,6 +16,8 @@ pub(crate) struct History {
     level: u32,
     /// When it came back last.
     returned_at: Option<u64>,
+    /// Why it was taken out last.
+    pub(crate) reason: Option<DownReason>,
 }
 
 #[derive(Clone, Copy, Debug)]

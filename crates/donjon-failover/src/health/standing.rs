@@ -1,12 +1,12 @@
 //! Where a target stands, in one word, and who may pass while it comes back.
 
-use std::{
-    sync::atomic::{
-        AtomicU32, AtomicU64,
-        Ordering::{AcqRel, Acquire, Relaxed, Release},
-    },
-    time::Duration,
-};
+#[cfg(all(test, loom))]
+use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+#[cfg(not(all(test, loom)))]
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 /// Where a target stands, as it is written down. Times are nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,11 +79,12 @@ const TIME: u64 = (1 << 62) - 1;
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     standing: AtomicU64,
-    /// Goes on by one each time that the target is taken out or lets itself be tried: a call that began
-    /// in an earlier spell says nothing of this one.
+    /// The number of the spell, twice, and one more while a call is finding out in it; so a new spell
+    /// forgets that call, and one that comes late takes no place in it.
+    ///
+    /// The number goes on by one each time that the target is taken out or comes back: a call that began in
+    /// an earlier spell says nothing of this one.
     spell: AtomicU32,
-    /// The spell in which a call is finding out, and one; so a new spell forgets it.
-    on_trial: AtomicU32,
     /// What is left over of the shares so far, in parts of 2^16.
     sieve: AtomicU32,
 }
@@ -96,13 +97,15 @@ impl Gate {
 
     #[inline]
     pub(crate) fn spell(&self) -> u32 {
-        self.spell.load(Acquire)
+        self.spell.load(Acquire) >> 1
     }
 
     /// Changes it; for whoever holds the lock on changes.
     pub(crate) fn set(&self, standing: Standing) {
         if !matches!(standing, Standing::Up) {
-            self.spell.fetch_add(1, AcqRel);
+            let next = |word: u32| Some((word & !TRIAL).wrapping_add(1 << 1));
+            // It always succeeds: there is a next one of each.
+            let _ = self.spell.fetch_update(AcqRel, Acquire, next);
         }
         self.standing.store(standing.pack(), Release);
     }
@@ -118,24 +121,21 @@ impl Gate {
 
     /// Whether somebody is finding out already.
     pub(crate) fn is_on_trial(&self) -> bool {
-        self.on_trial.load(Acquire) == mark(self.spell())
+        self.spell.load(Acquire) & TRIAL != 0
     }
 
-    /// Takes the one place of those who find out in `spell`.
+    /// Takes the one place of those who find out in `spell`, if that is not over.
     pub(crate) fn try_trial(&self, spell: u32) -> bool {
-        let before = self.on_trial.load(Acquire);
-        before != mark(spell)
-            && self
-                .on_trial
-                .compare_exchange(before, mark(spell), AcqRel, Acquire)
-                .is_ok()
+        let (free, taken) = (spell << 1, spell << 1 | TRIAL);
+        self.spell
+            .compare_exchange(free, taken, AcqRel, Acquire)
+            .is_ok()
     }
 
     /// Gives it back, unless it went with the spell.
     pub(crate) fn end_trial(&self, spell: u32) {
-        let _ = self
-            .on_trial
-            .compare_exchange(mark(spell), 0, AcqRel, Acquire);
+        let (free, taken) = (spell << 1, spell << 1 | TRIAL);
+        let _ = self.spell.compare_exchange(taken, free, AcqRel, Acquire);
     }
 
     /// Lets `share` of those who ask pass, evenly.
@@ -153,15 +153,16 @@ impl Gate {
 
 const WHOLE: u32 = 1 << 16;
 
-/// 0 stands for nobody.
-const fn mark(spell: u32) -> u32 {
-    match spell.wrapping_add(1) {
-        0 => 1,
-        mark => mark,
-    }
+/// Somebody is finding out.
+const TRIAL: u32 = 1;
+
+/// The spell after this one.
+pub(crate) const fn next_spell(spell: u32) -> u32 {
+    // One bit of the word is not the number's.
+    spell.wrapping_add(1) & (u32::MAX >> 1)
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
@@ -214,6 +215,19 @@ mod tests {
         assert!(gate.is_on_trial(), "whoever was late gives nothing back");
         gate.end_trial(gate.spell());
         assert!(!gate.is_on_trial());
+        assert!(!gate.try_trial(first), "a spell that is over has no place");
+    }
+
+    #[test]
+    fn spells_go_round() {
+        let gate = Gate::default();
+        gate.spell.store(u32::MAX, Relaxed);
+        let last = gate.spell();
+        assert!(gate.is_on_trial());
+        gate.set(Standing::Out { until: 9 });
+        assert_eq!((gate.spell(), gate.is_on_trial()), (0, false));
+        assert_eq!(next_spell(last), 0);
+        assert!(gate.try_trial(0));
     }
 
     #[test]
@@ -226,5 +240,77 @@ mod tests {
         assert_eq!(gate.standing(), Standing::Out { until: 9 });
         gate.extend(12);
         assert_eq!(gate.standing(), Standing::Out { until: 12 });
+    }
+}
+
+#[cfg(all(test, loom))]
+mod model {
+    use loom::{
+        model,
+        sync::{Arc, Mutex},
+        thread,
+    };
+
+    use super::*;
+
+    /// The gate of a target whose time is up, and the spells in which somebody finds out at the moment.
+    fn out() -> (Arc<Gate>, Arc<Mutex<Vec<u32>>>) {
+        let gate = Gate::default();
+        gate.set(Standing::Out { until: 0 });
+        (Arc::new(gate), Arc::new(Mutex::new(Vec::new())))
+    }
+
+    /// Finds out in `spell` if there is a place, and lets go of it.
+    fn find_out(gate: &Gate, spell: u32, within: &Mutex<Vec<u32>>) -> bool {
+        if !gate.try_trial(spell) {
+            return false;
+        }
+        let mut others = within.lock().expect("no panic");
+        assert!(!others.contains(&spell), "two find out in one spell");
+        others.push(spell);
+        drop(others);
+        thread::yield_now();
+        within.lock().expect("no panic").retain(|s| *s != spell);
+        gate.end_trial(spell);
+        true
+    }
+
+    #[test]
+    fn one_finds_out_at_a_time() {
+        model(|| {
+            let (gate, within) = out();
+            let spawn = || {
+                let (gate, within) = (gate.clone(), within.clone());
+                thread::spawn(move || find_out(&gate, gate.spell(), &within))
+            };
+            let other = spawn();
+            let mine = find_out(&gate, gate.spell(), &within);
+            let theirs = other.join().expect("no panic");
+            assert!(mine || theirs, "a place that is free is given");
+            assert!(!gate.is_on_trial(), "and given back");
+        });
+    }
+
+    #[test]
+    fn whoever_is_late_takes_no_place_of_a_new_spell() {
+        model(|| {
+            let (gate, within) = out();
+            let late = gate.spell();
+            let straggler = {
+                let (gate, within) = (gate.clone(), within.clone());
+                thread::spawn(move || find_out(&gate, late, &within))
+            };
+            let other = {
+                let (gate, within) = (gate.clone(), within.clone());
+                thread::spawn(move || find_out(&gate, gate.spell(), &within))
+            };
+            // The trial failed.
+            gate.set(Standing::Out { until: 0 });
+            find_out(&gate, gate.spell(), &within);
+            straggler.join().expect("no panic");
+            other.join().expect("no panic");
+            assert_eq!(gate.spell(), late + 1);
+            assert!(!gate.is_on_trial());
+        });
     }
 }

@@ -104,6 +104,59 @@ async fn figures_say_how_calls_went() {
     assert_eq!(figure("enabled", &[("target", "a")]), Some(1.0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn how_a_target_stands_and_why_is_a_figure() {
+    let models = [model(ErrorKind::Overloaded), model("two")];
+    let policy = donjon_failover::HealthPolicy::new().consecutive_failures(1);
+    let failover = crate::builder(&models).health(policy).build();
+    let failover = failover.expect("a good configuration");
+    ask(&failover, request()).await.expect("b serves");
+    let handle = failover.handle();
+    let figures = handle.figures();
+    let of = |name: &str, target: &str| {
+        let is = |f: &&donjon_core::Figure| {
+            let labels = &f.labels;
+            f.name == name && labels.iter().any(|l| l.0 == "target" && l.1 == target)
+        };
+        figures.iter().find(is).cloned()
+    };
+    let label = |figure: &donjon_core::Figure, name: &str| {
+        let mut labels = figure.labels.iter();
+        let found = labels.find(|label| label.0 == name);
+        found.map(|label| label.1.clone().into_owned())
+    };
+    let a = of("status", "a").expect("it stands somehow");
+    assert_eq!(label(&a, "status").as_deref(), Some("out"));
+    assert_eq!(label(&a, "reason").as_deref(), Some("overloaded"));
+    assert_eq!(of("out_for_seconds", "a").map(|f| f.value), Some(10.0));
+    let b = of("status", "b").expect("it stands somehow");
+    assert_eq!(label(&b, "status").as_deref(), Some("up"));
+    assert_eq!(
+        (label(&b, "reason"), of("out_for_seconds", "b").is_none()),
+        (None, true)
+    );
+    let report = handle.report();
+    assert_eq!(
+        report.targets[0].reason.map(|r| r.as_str()),
+        Some("overloaded")
+    );
+    assert_eq!(report.targets[1].reason, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_weight_or_a_limit_of_zero_is_taken_for_one() {
+    let models = [model("one"), model("two")];
+    let failover = crate::builder(&models).route(donjon_failover::Weighted);
+    let failover = failover.build().expect("a good configuration");
+    let handle = failover.handle();
+    handle.set_weight("a", 0).expect("it is there");
+    handle.set_max_in_flight("a", 0).expect("it is there");
+    for _ in 0..10 {
+        ask(&failover, request()).await.expect("one of them serves");
+    }
+    assert_eq!(crate::counts(&models), [5, 5]);
+}
+
 #[test]
 fn health_is_an_error_when_no_target_is_enabled() {
     let handle = failover(&[model("one"), model("two")]).handle();

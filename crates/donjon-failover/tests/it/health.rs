@@ -204,6 +204,91 @@ async fn a_stream_that_breaks_later_counts_against_its_target() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_trial_that_breaks_after_its_first_token_has_failed() {
+    let cut = || Script::words(3).cut_after(1);
+    let models = [model(ErrorKind::ServerError), model(Script::words(3))];
+    let failover = healthy(&models, HealthPolicy::new().consecutive_failures(2));
+    let out = |seconds: u32| TargetStatus::Out {
+        left: seconds * SECOND,
+    };
+    let begin = async || {
+        ask(&failover, request().streamed())
+            .await
+            .expect("it began")
+    };
+    for _ in 0..2 {
+        begin().await;
+    }
+    assert_eq!(status(&failover, "a"), out(10));
+    // Once after the other: each time out is twice the one before.
+    models[0].set_otherwise(cut());
+    for seconds in [20, 40] {
+        sleep(seconds / 2 * SECOND).await;
+        let trial = begin().await;
+        assert_eq!(trial.head.target.as_deref(), Some("a"));
+        let returning = status(&failover, "a");
+        assert!(matches!(returning, TargetStatus::Returning { .. }));
+        trial.text().await.expect_err("it is cut");
+        assert_eq!(status(&failover, "a"), out(seconds));
+    }
+    let a = failover.handle().target("a").expect("it is there");
+    assert_eq!(a.ejections, 3);
+    assert_eq!(a.reason, Some(DownReason::Failing(ErrorKind::Incomplete)));
+    // One that is read to its end, or left, is none that failed.
+    for leaves in [true, false] {
+        models[0].set_otherwise(Script::words(3));
+        sleep(60 * SECOND).await;
+        let trial = begin().await;
+        if !leaves {
+            trial.text().await.expect("it is whole");
+        }
+        let a = failover.handle().target("a").expect("it is there");
+        assert!(
+            !matches!(a.status, TargetStatus::Out { .. }),
+            "{:?}",
+            a.status
+        );
+    }
+    // A stream that is no trial is one fault, and what a trial says after another came is nothing.
+    sleep(60 * SECOND).await;
+    models[0].set_otherwise(cut());
+    let first = begin().await;
+    first.text().await.expect_err("it is cut");
+    assert_eq!(status(&failover, "a"), TargetStatus::Up);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trial_says_nothing_of_what_came_after_it() {
+    let models = [
+        model(ErrorKind::ServerError)
+            .then(ErrorKind::ServerError)
+            .then(ErrorKind::ServerError)
+            .then(Script::words(3).stall_after(1, 15 * SECOND).cut_after(1)),
+        model(Script::words(3)),
+    ];
+    let failover = healthy(&models, HealthPolicy::new().consecutive_failures(1));
+    let begin = async || {
+        ask(&failover, request().streamed())
+            .await
+            .expect("it began")
+    };
+    begin().await;
+    sleep(10 * SECOND).await;
+    begin().await;
+    sleep(20 * SECOND).await;
+    let trial = begin().await;
+    assert_eq!(trial.head.target.as_deref(), Some("a"));
+    // It is out again for another reason before that trial breaks.
+    sleep(30 * SECOND).await;
+    begin().await;
+    let before = failover.handle().target("a").expect("it is there");
+    assert_eq!(before.ejections, 3);
+    trial.text().await.expect_err("it is cut");
+    let after = failover.handle().target("a").expect("it is there");
+    assert_eq!(after.ejections, 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_is_slow_or_superseded_past_the_bound_is_out() {
     let slow = Script::words(2).first_token_after(5 * SECOND);
     let models = [model(slow), model(Script::words(2))];
@@ -212,7 +297,11 @@ async fn who_is_slow_or_superseded_past_the_bound_is_out() {
         .slow_first_token(2 * SECOND);
     let failover = healthy(&models, policy.clone());
     for _ in 0..3 {
-        assert_eq!(served(&ask(&failover, request().streamed()).await), "a");
+        let answer = ask(&failover, request().streamed()).await;
+        assert_eq!(served(&answer), "a");
+        // That it is whole in the end makes good nothing.
+        let text = answer.expect("it is served").text().await;
+        text.expect("it is whole");
     }
     assert_eq!(served(&ask(&failover, request().streamed()).await), "b");
 
@@ -235,6 +324,39 @@ async fn who_is_slow_or_superseded_past_the_bound_is_out() {
         a.status
     );
     assert_eq!(a.cancelled, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_calls_count_for_the_rate_as_faults_and_not_as_successes() {
+    let slow = || Script::words(2).first_token_after(5 * SECOND);
+    for streamed in [true, false] {
+        let models = [model(Script::words(2)), model(Script::words(2))];
+        let policy = HealthPolicy::new()
+            .consecutive_failures(None)
+            .minimum_calls(10)
+            .window(300 * SECOND)
+            .slow_first_token(2 * SECOND)
+            .slow_answer(2 * SECOND);
+        let failover = healthy(&models, policy);
+        // Three of five are slow.
+        let mut calls = 0;
+        while status(&failover, "a") == TargetStatus::Up {
+            let is_slow = calls % 5 < 3;
+            models[0].set_otherwise(if is_slow { slow() } else { Script::words(2) });
+            let asked = if streamed {
+                request().streamed()
+            } else {
+                request()
+            };
+            let answer = ask(&failover, asked).await.expect("it is served");
+            answer.text().await.expect("it is whole");
+            calls += 1;
+            assert!(calls <= 20, "it is taken out");
+        }
+        let a = failover.handle().target("a").expect("it is there");
+        assert_eq!(a.reason, Some(DownReason::FailureRate));
+        assert!(calls >= 10, "{calls} calls are too few for a rate");
+    }
 }
 
 #[tokio::test(start_paused = true)]

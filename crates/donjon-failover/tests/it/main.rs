@@ -7,6 +7,7 @@ mod drops;
 mod errors;
 mod handle;
 mod health;
+mod health_model;
 mod ledger;
 mod live;
 mod model;

@@ -102,6 +102,7 @@ impl AnthropicBuilder {
         Ok(Anthropic {
             provider: self.provider.into(),
             messages: config::join(base, "/v1/messages")?,
+            models: config::join(base, "/v1/models")?,
             headers,
             max_tokens: self.max_tokens,
         })

@@ -34,13 +34,17 @@ pub use events::EventWriter;
 pub use request_in::request_from_json;
 pub use stream::AnthropicDecoder;
 
-use crate::codec::{Asked, Codec};
+use crate::{
+    codec::{Asked, Codec},
+    config,
+};
 
 /// The codec of Anthropic, and of servers that speak its words.
 #[derive(Clone, Debug)]
 pub struct Anthropic {
     provider: Name,
     messages: Uri,
+    models: Uri,
     headers: HeaderMap,
     max_tokens: u64,
 }
@@ -87,6 +91,10 @@ impl Codec for Anthropic {
             .get(CONTENT_TYPE)
             .and_then(|value| value.to_str().ok());
         error::decode(status, content_type, body)
+    }
+
+    fn list_models(&self) -> Option<Request<Full<Bytes>>> {
+        Some(config::get(&self.models, &self.headers))
     }
 
     fn decoder(&self, _: Asked) -> AnthropicDecoder {

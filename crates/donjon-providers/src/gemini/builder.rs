@@ -73,6 +73,7 @@ impl GeminiBuilder {
         self.headers.put_into(&mut headers)?;
         Ok(Gemini {
             provider: self.provider.into(),
+            models: config::join(&base, "/models")?,
             base: base.into(),
             headers,
         })

@@ -33,6 +33,7 @@ use crate::{
 pub struct Gemini {
     provider: Name,
     base: Box<str>,
+    models: Uri,
     headers: HeaderMap,
 }
 
@@ -96,6 +97,10 @@ impl Codec for Gemini {
             .get(CONTENT_TYPE)
             .and_then(|value| value.to_str().ok());
         error::decode(status, content_type, body)
+    }
+
+    fn list_models(&self) -> Option<Request<Full<Bytes>>> {
+        Some(config::get(&self.models, &self.headers))
     }
 
     fn decoder(&self, _: Asked) -> GeminiDecoder {

@@ -93,6 +93,7 @@ impl OllamaBuilder {
             provider: self.provider.into(),
             chat: config::join(base, "/api/chat")?,
             embed: config::join(base, "/api/embed")?,
+            models: config::join(base, "/api/tags")?,
             headers,
             keep_alive: self.keep_alive.map(Into::into),
         })

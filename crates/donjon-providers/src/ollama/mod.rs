@@ -24,7 +24,10 @@ use http_body_util::Full;
 pub use builder::OllamaBuilder;
 pub use stream::OllamaDecoder;
 
-use crate::codec::{Asked, Codec, Framing};
+use crate::{
+    codec::{Asked, Codec, Framing},
+    config,
+};
 
 /// The codec of Ollama's own API.
 #[derive(Clone, Debug)]
@@ -32,6 +35,7 @@ pub struct Ollama {
     provider: Name,
     chat: Uri,
     embed: Uri,
+    models: Uri,
     headers: HeaderMap,
     keep_alive: Option<Box<str>>,
 }
@@ -92,6 +96,10 @@ impl Codec for Ollama {
             .get(CONTENT_TYPE)
             .and_then(|value| value.to_str().ok());
         error::decode(status, content_type, body)
+    }
+
+    fn list_models(&self) -> Option<Request<Full<Bytes>>> {
+        Some(config::get(&self.models, &self.headers))
     }
 
     fn decoder(&self, _: Asked) -> OllamaDecoder {

@@ -154,6 +154,7 @@ impl OpenAiBuilder {
             (None, _) => return Err(BuildError::new("api_key", "is missing")),
         }
         self.headers.put_into(&mut headers)?;
+        let models;
         let addresses = if self.flavour == Flavour::Azure {
             if self.deployment.as_deref() == Some("") {
                 return Err(BuildError::new("deployment", "is empty"));
@@ -163,6 +164,8 @@ impl OpenAiBuilder {
             if version.is_empty() || !version.chars().all(plain) {
                 return Err(BuildError::new("api_version", "is no version"));
             }
+            let list = format!("/openai/models?api-version={version}");
+            models = config::join(&base, &list)?;
             Addresses::Deployments {
                 base: base.into(),
                 deployment: self.deployment.map(Into::into),
@@ -172,6 +175,7 @@ impl OpenAiBuilder {
             if self.deployment.is_some() {
                 return Err(BuildError::new("deployment", "is only known to Azure"));
             }
+            models = config::join(&base, "/models")?;
             Addresses::Fixed {
                 chat: config::join(&base, "/chat/completions")?,
                 embeddings: config::join(&base, "/embeddings")?,
@@ -180,6 +184,7 @@ impl OpenAiBuilder {
         Ok(OpenAi {
             provider: self.provider.into(),
             addresses,
+            models,
             headers,
             genuine: matches!(self.flavour, Flavour::OpenAi | Flavour::Azure),
             stream_usage: self.stream_usage,

@@ -39,6 +39,7 @@ use crate::{
 pub struct OpenAi {
     provider: Name,
     addresses: Addresses,
+    models: Uri,
     headers: HeaderMap,
     /// Whether it is OpenAI's own API, and not one that is like it.
     genuine: bool,
@@ -179,6 +180,10 @@ impl Codec for OpenAi {
             .get(CONTENT_TYPE)
             .and_then(|value| value.to_str().ok());
         error::decode(status, content_type, body)
+    }
+
+    fn list_models(&self) -> Option<Request<Full<Bytes>>> {
+        Some(config::get(&self.models, &self.headers))
     }
 
     fn decoder(&self, asked: Asked) -> OpenAiDecoder {

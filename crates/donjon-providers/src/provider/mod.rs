@@ -4,6 +4,7 @@ mod collect;
 mod events;
 mod failure;
 mod future;
+mod probe;
 mod stats;
 mod stream;
 

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use donjon_core::{Body, ErrorKind, LlmError, LlmRequest, LlmResponse, TimeoutClock};
+use donjon_core::{
+    Body, BoxLlmService, ChatCompletion, ErrorKind, FinishReason, LlmError, LlmRequest,
+    LlmResponse, Operation, TimeoutClock,
+};
 use donjon_providers::{
-    Anthropic, OpenAi, Provider,
+    Anthropic, Codec, Gemini, Ollama, OpenAi, Provider,
     transport::{HttpClient, Proxy},
 };
-use donjon_testkit::upstream::{Script, Upstream};
-use futures_util::StreamExt;
+use donjon_testkit::upstream::{Failure, Script, Upstream, Usage};
+use futures_util::{StreamExt, future::BoxFuture};
 use tower::ServiceExt;
 
 use crate::support::ask;
@@ -63,25 +66,211 @@ async fn streams_one_after_the_other_share_a_connection() {
     assert_eq!(upstream.accepted_connections(), 1);
 }
 
-#[tokio::test]
-async fn both_dialects_say_the_same() {
-    let upstream = start(Script::answer("one two three")).await;
-    let codec = Anthropic::builder()
-        .base_url(upstream.origin())
-        .api_key("k")
-        .build()
-        .expect("valid");
-    let anthropic = Provider::new(codec, client());
-    for request in [ask(), ask().streamed()] {
-        for response in [
-            anthropic.clone().oneshot(request.clone()).await,
-            call(&upstream, &client(), request).await,
-        ] {
-            let (_, completion) = response.expect("an answer").collect().await.expect("whole");
-            let chat = completion.as_chat().expect("a chat");
-            assert_eq!(chat.first_text(), "one two three");
-            assert!(chat.is_finished() && chat.usage.is_some());
+/// A provider in each dialect, with its probe.
+struct Each {
+    name: &'static str,
+    service: BoxLlmService,
+    probe: Box<dyn Fn() -> BoxFuture<'static, Result<(), LlmError>>>,
+}
+
+impl Each {
+    fn of<C>(name: &'static str, codec: C) -> Self
+    where
+        C: Codec + Send + Sync + 'static,
+        C::Decoder: Send + 'static,
+    {
+        let provider = Provider::new(codec, client());
+        Self {
+            name,
+            service: BoxLlmService::new(provider.clone()),
+            probe: Box::new(move || Box::pin(provider.probe())),
         }
+    }
+
+    async fn ask(&self, request: LlmRequest) -> Result<ChatCompletion, LlmError> {
+        let response = self.service.clone().oneshot(request).await?;
+        let (_, completion) = response.collect().await?;
+        Ok(completion.as_chat().expect("a chat").clone())
+    }
+}
+
+fn all(upstream: &Upstream) -> [Each; 4] {
+    let (origin, base) = (upstream.origin(), upstream.base_url());
+    let openai = OpenAi::compatible(base).api_key("k").build();
+    let anthropic = Anthropic::builder().base_url(&origin).api_key("k").build();
+    let gemini = Gemini::builder().base_url(format!("{origin}/v1beta"));
+    let ollama = Ollama::builder().base_url(&origin).api_key("k").build();
+    [
+        Each::of("openai", openai.expect("valid")),
+        Each::of("anthropic", anthropic.expect("valid")),
+        Each::of("gemini", gemini.api_key("k").build().expect("valid")),
+        Each::of("ollama", ollama.expect("valid")),
+    ]
+}
+
+#[tokio::test]
+async fn all_dialects_say_the_same() {
+    let script = Script::answer("one two three")
+        .reasoning("let me count")
+        .tool_call("now", r#"{"zone":"UTC"}"#)
+        .usage(Usage::new(9, 7));
+    let upstream = start(script).await;
+    for each in all(&upstream) {
+        for request in [ask(), ask().streamed()] {
+            let chat = each.ask(request).await.expect(each.name);
+            assert_eq!(chat.first_text(), "one two three", "{}", each.name);
+            let choice = &chat.choices[0];
+            let reasoning = choice.message.reasoning.as_deref();
+            assert_eq!(reasoning, Some("let me count"), "{}", each.name);
+            let call = &chat.tool_calls()[0];
+            assert_eq!(call.name(), Some("now"));
+            assert_eq!(call.arguments(), r#"{"zone":"UTC"}"#);
+            assert_eq!(choice.finish_reason, Some(FinishReason::ToolCalls));
+            let usage = chat.usage.expect("it was told");
+            assert_eq!((usage.input, usage.output), (9, 7), "{}", each.name);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_is_never_whole_in_any_dialect() {
+    let words = || Script::words(6);
+    for (script, kinds) in [
+        (words().cut_after(3), &[ErrorKind::StreamBroken][..]),
+        (words().cut_inside_event(3), &[ErrorKind::StreamBroken]),
+        (words().cut_inside_chunk(3), &[ErrorKind::StreamBroken]),
+        (words().reset_after(3), &[ErrorKind::StreamBroken]),
+        (
+            words().no_finish_reason().no_done(),
+            &[ErrorKind::Incomplete],
+        ),
+        // Those whose event has no status of its own tell an error of the server.
+        (
+            words().error_event_at(3, Failure::overloaded()),
+            &[ErrorKind::Overloaded, ErrorKind::ServerError],
+        ),
+    ] {
+        let upstream = start(script.clone()).await;
+        for each in all(&upstream) {
+            let error = each.ask(ask().streamed()).await.expect_err(each.name);
+            let kind = error.kind();
+            assert!(kinds.contains(&kind), "{}: {kind:?} {script:?}", each.name);
+        }
+    }
+    let upstream = start(words().cut_after(3)).await;
+    for each in all(&upstream) {
+        let error = each.ask(ask()).await.expect_err(each.name);
+        assert_eq!(error.kind(), ErrorKind::Transport, "{}", each.name);
+    }
+}
+
+#[tokio::test]
+async fn odd_streams_are_whole_in_every_dialect() {
+    let script = || Script::answer("one two three");
+    let pause = Duration::from_millis(1);
+    for script in [
+        script().bad_event_at(1),
+        script().packets(7),
+        script().crlf(),
+        script().pings(3, pause).empty_deltas_at(2, 2, pause),
+        script().stall_after(2, pause),
+        script().unknown_delta(),
+    ] {
+        let upstream = start(script.clone()).await;
+        for each in all(&upstream) {
+            let chat = each.ask(ask().streamed()).await;
+            let chat = chat.unwrap_or_else(|error| panic!("{}: {error} {script:?}", each.name));
+            assert_eq!(chat.first_text(), "one two three", "{}", each.name);
+        }
+    }
+}
+
+#[tokio::test]
+async fn refusals_have_their_kind_in_every_dialect() {
+    use ErrorKind as K;
+    for (failure, kinds) in [
+        (Failure::rate_limited(), [K::RateLimited; 4]),
+        (
+            Failure::insufficient_quota(),
+            [
+                K::QuotaExhausted,
+                K::QuotaExhausted,
+                K::QuotaExhausted,
+                K::RateLimited,
+            ],
+        ),
+        (Failure::invalid_api_key(), [K::Authentication; 4]),
+        (Failure::permission_denied(), [K::PermissionDenied; 4]),
+        (Failure::model_not_found(), [K::ModelNotFound; 4]),
+        (Failure::context_length_exceeded(), [K::ContextLength; 4]),
+        (
+            Failure::content_policy(),
+            [
+                K::ContentPolicy,
+                K::ContentPolicy,
+                K::ContentPolicy,
+                K::InvalidRequest,
+            ],
+        ),
+        (Failure::server_error(), [K::ServerError; 4]),
+        (Failure::bad_gateway(), [K::Unavailable; 4]),
+        (Failure::overloaded(), [K::Overloaded; 4]),
+    ] {
+        let upstream = start(Script::fail(failure.clone())).await;
+        for (each, kind) in all(&upstream).iter().zip(kinds) {
+            for request in [ask(), ask().streamed()] {
+                let streamed = request.is_stream();
+                let error = each.ask(request).await.expect_err(each.name);
+                let name = each.name;
+                assert_eq!(error.kind(), kind, "{name} {streamed}: {error} {failure:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn embeddings_are_the_same_from_openai_and_ollama() {
+    let upstream = start(Script::words(1)).await;
+    let [openai, _, gemini, ollama] = all(&upstream);
+    for each in [openai, ollama] {
+        let request = LlmRequest::embed("e-1", ["a", "keep"]);
+        let response = each.service.oneshot(request).await.expect(each.name);
+        let (_, completion) = response.collect().await.expect("whole");
+        assert_eq!(completion.operation(), Operation::Embed);
+        let vectors = completion.as_embed().expect("vectors");
+        assert_eq!(&vectors.data[1].vector[..], &[4.0, 1.0]);
+        assert_eq!(vectors.usage.map(|usage| usage.input), Some(12));
+    }
+    let none = gemini
+        .service
+        .oneshot(LlmRequest::embed("e-1", ["a"]))
+        .await;
+    assert_eq!(
+        none.expect_err("it has none").kind(),
+        ErrorKind::Unsupported
+    );
+}
+
+#[tokio::test]
+async fn a_probe_lists_models_and_says_what_is_wrong() {
+    let builder = Upstream::builder().api_key("k");
+    let upstream = builder.start().await.expect("a port");
+    for each in all(&upstream) {
+        (each.probe)().await.expect(each.name);
+        upstream.refuse_listings(Failure::service_unavailable());
+        let error = (each.probe)().await.expect_err(each.name);
+        let known = [ErrorKind::Overloaded, ErrorKind::Unavailable];
+        assert!(known.contains(&error.kind()), "{}: {error}", each.name);
+        assert_eq!(error.status(), Some(503));
+        upstream.refuse_listings(None);
+    }
+    assert_eq!((upstream.count(), upstream.seen().listings), (0, 8));
+    let closed = upstream.clone();
+    let all = all(&closed);
+    drop((upstream, closed));
+    for each in all {
+        let error = (each.probe)().await.expect_err(each.name);
+        assert_eq!(error.kind(), ErrorKind::Connect, "{}", each.name);
     }
 }
 

@@ -8,7 +8,8 @@ use super::failure::Failure;
 use super::framing::Event;
 
 /// The counts an answer reports, in OpenAI's reckoning: `input` includes what was read from or written to a cache, `output`
-/// includes reasoning. Anthropic's dialect is told `input` without the cache's share, as its API does.
+/// includes reasoning. Anthropic's dialect is told `input` without the cache's share and Gemini's `output` without
+/// reasoning, as their APIs do; Ollama's knows `input` and `output` alone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
@@ -20,7 +21,7 @@ pub struct Usage {
     pub cache_read: u64,
     /// Prompt tokens written to a cache (Anthropic only).
     pub cache_write: u64,
-    /// Answer tokens spent on reasoning (OpenAI only).
+    /// Answer tokens spent on reasoning (OpenAI and Gemini only).
     pub reasoning: u64,
 }
 
@@ -125,12 +126,22 @@ pub(super) enum Part<'a> {
     Unknown,
     Text(&'a str),
     Refusal(&'a str),
-    ToolName { index: usize, name: &'a str },
-    ToolArguments { index: usize, piece: &'a str },
+    /// A call's name, with all its arguments for a dialect that tells a call whole.
+    ToolName {
+        index: usize,
+        name: &'a str,
+        arguments: &'a str,
+    },
+    ToolArguments {
+        index: usize,
+        piece: &'a str,
+    },
 }
 
 /// A dialect: puts an answer into the words of one API.
 pub(super) trait Speak {
+    /// The tokens that it tells one by one.
+    fn deltas(&self) -> Vec<Delta<'_>>;
     /// What a stream opens with.
     fn open(&mut self) -> Vec<Event>;
     /// The events of one token.
@@ -170,8 +181,8 @@ impl Default for Answer {
 }
 
 impl Answer {
-    /// The tokens in the order in which they are sent.
-    pub(super) fn deltas(&self, choices: u32) -> Vec<Delta<'_>> {
+    /// The tokens in the order in which they are sent; a call is several of them, or where it is told whole one.
+    pub(super) fn deltas(&self, choices: u32, calls: Calls) -> Vec<Delta<'_>> {
         let mut parts: Vec<Part<'_>> = self
             .reasoning
             .iter()
@@ -183,8 +194,14 @@ impl Answer {
         parts.extend(self.text.iter().map(|token| Part::Text(token)));
         parts.extend(self.refusal.iter().map(|token| Part::Refusal(token)));
         for (index, (name, arguments)) in self.tools.iter().enumerate() {
-            parts.push(Part::ToolName { index, name });
-            parts.extend(pieces(arguments).map(|piece| Part::ToolArguments { index, piece }));
+            parts.push(Part::ToolName {
+                index,
+                name,
+                arguments,
+            });
+            if calls == Calls::InPieces {
+                parts.extend(pieces(arguments).map(|piece| Part::ToolArguments { index, piece }));
+            }
         }
         let mut deltas = Vec::with_capacity(parts.len() * choices as usize);
         for part in parts {
@@ -198,8 +215,10 @@ impl Answer {
 
     /// The usage to report.
     pub(super) fn counts(&self) -> Usage {
-        self.usage
-            .unwrap_or_else(|| Usage::new(12, self.deltas(self.choices).len() as u64))
+        self.usage.unwrap_or_else(|| {
+            let tokens = self.deltas(self.choices, Calls::InPieces).len();
+            Usage::new(12, tokens as u64)
+        })
     }
 
     /// The finish reason in OpenAI's words.
@@ -211,6 +230,18 @@ impl Answer {
             Finish::Naturally => Some("tool_calls"),
         }
     }
+}
+
+/// How a dialect tells the call of a tool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Calls {
+    InPieces,
+    Whole,
+}
+
+/// The arguments of a call as the object that most APIs promise; text that is no JSON stays text.
+pub(super) fn arguments_object(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| text.into())
 }
 
 /// The arguments of a tool call in the pieces in which they are streamed.
@@ -242,6 +273,7 @@ mod tests {
             Part::ToolName {
                 index: 0,
                 name: "now",
+                arguments: r#"{"zone":"UTC"}"#,
             },
             Part::ToolArguments {
                 index: 0,
@@ -255,7 +287,8 @@ mod tests {
         .into_iter()
         .flat_map(|part| [of(0)(part.clone()), of(1)(part)])
         .collect();
-        assert_eq!(answer.deltas(2), expected);
+        assert_eq!(answer.deltas(2, Calls::InPieces), expected);
+        assert_eq!(answer.deltas(2, Calls::Whole), expected[..6]);
         assert_eq!(answer.finish_reason(), Some("tool_calls"));
     }
 }

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Delta, KeepAlive, Part, Speak, UsageWhen};
+use super::answer::{Answer, Calls, Delta, KeepAlive, Part, Speak, UsageWhen, arguments_object};
 use super::failure::Failure;
 use super::framing::Event;
 use super::record::{Dialect, Request};
@@ -90,17 +90,16 @@ impl<'a> Anthropic<'a> {
 
 const SIGNATURE: &str = "EqQBCgIYAhIM1gbcDa9GJwZA";
 
-/// The arguments as the object that the API promises; text that is no JSON stays text.
-fn arguments(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|_| text.into())
-}
-
 fn event(name: &'static str, mut body: Value) -> Event {
     body["type"] = name.into();
     Event::named(name, body)
 }
 
 impl Speak for Anthropic<'_> {
+    fn deltas(&self) -> Vec<Delta<'_>> {
+        self.answer.deltas(1, Calls::InPieces)
+    }
+
     fn open(&mut self) -> Vec<Event> {
         vec![event(
             "message_start",
@@ -125,7 +124,7 @@ impl Speak for Anthropic<'_> {
                 json!({"type": "text", "text": ""}),
                 json!({"type": "text_delta", "text": text}),
             ),
-            Part::ToolName { index, name } => (
+            Part::ToolName { index, name, .. } => (
                 Block::Tool(*index),
                 json!({"type": "tool_use", "id": format!("toolu_{index}"), "name": name, "input": {}}),
                 json!({"type": "input_json_delta", "partial_json": ""}),
@@ -178,7 +177,7 @@ impl Speak for Anthropic<'_> {
             content.push(json!({"type": "text", "text": text}));
         }
         for (index, (name, text)) in answer.tools.iter().enumerate() {
-            let (id, input) = (format!("toolu_{index}"), arguments(text));
+            let (id, input) = (format!("toolu_{index}"), arguments_object(text));
             content.push(json!({"type": "tool_use", "id": id, "name": name, "input": input}));
         }
         self.message(content.into(), self.stop_reason(), answer.counts().output)

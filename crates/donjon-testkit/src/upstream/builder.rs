@@ -66,13 +66,14 @@ impl Builder {
         self
     }
 
-    /// The models that `GET …/models` lists.
+    /// The models that `GET …/models` and `GET …/api/tags` list.
     pub fn models<M: Into<String>>(mut self, models: impl IntoIterator<Item = M>) -> Self {
         self.models = models.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Refuses calls without this key (as bearer token, `x-api-key` or `api-key`) with 401. Default: any key will do.
+    /// Refuses calls without this key (as bearer token, `x-api-key`, `api-key` or `x-goog-api-key`) as the
+    /// provider does, listings too. Default: any key will do.
     pub fn api_key(mut self, key: impl Into<String>) -> Self {
         self.api_key = Some(key.into());
         self
@@ -128,6 +129,7 @@ impl Builder {
             respond: self.respond,
             otherwise: self.otherwise,
             models: self.models,
+            refusal: Mutex::new(None),
             api_key: self.api_key,
             lenient: self.lenient,
         };

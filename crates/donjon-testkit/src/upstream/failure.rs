@@ -1,27 +1,28 @@
 //! The failures providers really answer with, status and body, each in the words of its dialect.
 //!
 //! Sources: <https://platform.openai.com/docs/guides/error-codes>, <https://docs.anthropic.com/en/api/errors>,
-//! <https://learn.microsoft.com/azure/ai-foundry/openai/concepts/content-filter>, and bodies quoted in public issue threads.
+//! <https://learn.microsoft.com/azure/ai-foundry/openai/concepts/content-filter>,
+//! <https://ai.google.dev/gemini-api/docs/troubleshooting>, <https://docs.ollama.com/api/errors>, and bodies quoted in public
+//! issue threads.
 
 use bytes::Bytes;
 use http::StatusCode;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::form::{Form, anthropic, form, google, ollama, openai, page};
 use super::record::Dialect;
 
-/// A failure as a provider tells it: its status and its body in either dialect.
+/// What Ollama says when its queue is full.
+const BUSY: &str = "server busy, please try again.  maximum pending requests exceeded";
+
+/// A failure as a provider tells it: its status and its body in each dialect.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Failure {
     openai: Form,
     anthropic: Form,
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Form {
-    pub(super) status: StatusCode,
-    pub(super) content_type: &'static str,
-    pub(super) body: Bytes,
+    gemini: Form,
+    ollama: Form,
 }
 
 impl Failure {
@@ -42,10 +43,18 @@ impl Failure {
                 "This request would exceed your organization's rate limit of 30,000 input tokens per minute. For details, \
                  refer to: https://docs.claude.com/en/api/rate-limits. You can see the response headers for current usage.",
             ),
+            gemini: google(
+                429,
+                "RESOURCE_EXHAUSTED",
+                "Resource has been exhausted (e.g. check quota).",
+                &json!([]),
+            ),
+            ollama: ollama(429, "too many concurrent requests"),
         }
     }
 
-    /// The account has no money left: 429 at OpenAI, 400 at Anthropic. Waiting does not help.
+    /// The account has no money left: 429 at OpenAI, 400 at Anthropic; at Gemini the quota of the day is used up. Waiting
+    /// does not help, though Ollama's words for it do not tell.
     pub fn insufficient_quota() -> Self {
         Self {
             openai: openai(
@@ -62,10 +71,21 @@ impl Failure {
                 "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or \
                  purchase credits.",
             ),
+            gemini: google(
+                429,
+                "RESOURCE_EXHAUSTED",
+                "You exceeded your current quota, please check your plan and billing details.",
+                &json!([{"@type": "type.googleapis.com/google.rpc.QuotaFailure",
+                    "violations": [{"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]}]),
+            ),
+            ollama: ollama(
+                429,
+                "you've reached your weekly usage limit, please upgrade to continue",
+            ),
         }
     }
 
-    /// 401: the key is wrong.
+    /// 401, at Gemini 400: the key is wrong.
     pub fn invalid_api_key() -> Self {
         Self {
             openai: openai(
@@ -77,6 +97,14 @@ impl Failure {
                 Some("invalid_api_key"),
             ),
             anthropic: anthropic(401, "authentication_error", "invalid x-api-key"),
+            gemini: google(
+                400,
+                "INVALID_ARGUMENT",
+                "API key not valid. Please pass a valid API key.",
+                &json!([{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID",
+                    "domain": "googleapis.com"}]),
+            ),
+            ollama: ollama(401, "unauthorized"),
         }
     }
 
@@ -95,6 +123,13 @@ impl Failure {
                 "permission_error",
                 "Your API key does not have permission to use the specified resource.",
             ),
+            gemini: google(
+                403,
+                "PERMISSION_DENIED",
+                "The caller does not have permission",
+                &json!([]),
+            ),
+            ollama: ollama(403, "forbidden"),
         }
     }
 
@@ -109,6 +144,13 @@ impl Failure {
                 Some("model_not_found"),
             ),
             anthropic: anthropic(404, "not_found_error", "model: claude-nonesuch"),
+            gemini: google(
+                404,
+                "NOT_FOUND",
+                "models/gemini-nonesuch is not found for API version v1beta",
+                &json!([]),
+            ),
+            ollama: ollama(404, "model 'llama-nonesuch' not found"),
         }
     }
 
@@ -128,10 +170,18 @@ impl Failure {
                 "invalid_request_error",
                 "prompt is too long: 207791 tokens > 200000 maximum",
             ),
+            gemini: google(
+                400,
+                "INVALID_ARGUMENT",
+                "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
+                &json!([]),
+            ),
+            ollama: ollama(400, "the input length exceeds the context length"),
         }
     }
 
-    /// 400: the prompt breaks the provider's policy.
+    /// 400: the prompt breaks the provider's policy; at Gemini 200 with the reason in place of candidates, an event where a
+    /// stream was asked for. Ollama has no such thing: a plain 400.
     pub fn content_policy() -> Self {
         Self {
             openai: openai(
@@ -146,6 +196,15 @@ impl Failure {
                 "invalid_request_error",
                 "Output blocked by content filtering policy",
             ),
+            gemini: Form {
+                event: true,
+                ..form(
+                    200,
+                    &json!({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"},
+                    "usageMetadata": {"promptTokenCount": 12, "totalTokenCount": 12}}),
+                )
+            },
+            ollama: ollama(400, "the prompt was blocked"),
         }
     }
 
@@ -180,11 +239,13 @@ impl Failure {
         )
     }
 
-    /// 413: the body is too large. OpenAI's edge answers with a page, Anthropic's with JSON.
+    /// 413: the body is too large. Anthropic's edge answers with JSON, those of the others with a page.
     pub fn too_large() -> Self {
         Self {
             openai: page(413, "Request Entity Too Large"),
             anthropic: anthropic(413, "request_too_large", "Request exceeds the maximum size"),
+            gemini: page(413, "Request Entity Too Large"),
+            ollama: page(413, "Request Entity Too Large"),
         }
     }
 
@@ -199,6 +260,13 @@ impl Failure {
                 None,
             ),
             anthropic: anthropic(500, "api_error", "Internal server error"),
+            gemini: google(
+                500,
+                "INTERNAL",
+                "An internal error has occurred.",
+                &json!([]),
+            ),
+            ollama: ollama(500, "llama runner process has terminated: exit status 2"),
         }
     }
 
@@ -207,7 +275,9 @@ impl Failure {
         let page = page(502, "Bad Gateway");
         Self {
             openai: page.clone(),
-            anthropic: page,
+            anthropic: page.clone(),
+            gemini: page.clone(),
+            ollama: page,
         }
     }
 
@@ -222,22 +292,45 @@ impl Failure {
                 Some("service_unavailable"),
             ),
             anthropic: anthropic(503, "api_error", "Service Unavailable"),
+            gemini: google(
+                503,
+                "UNAVAILABLE",
+                "The service is currently unavailable.",
+                &json!([]),
+            ),
+            ollama: ollama(503, BUSY),
         }
     }
 
-    /// 504: a proxy's page in OpenAI's dialect, `timeout_error` in Anthropic's.
+    /// 504: a proxy's page in OpenAI's dialect and in Ollama's, `timeout_error` in Anthropic's, `DEADLINE_EXCEEDED` in
+    /// Gemini's.
     pub fn gateway_timeout() -> Self {
         Self {
             openai: page(504, "Gateway Time-out"),
             anthropic: anthropic(504, "timeout_error", "Request timed out"),
+            gemini: google(
+                504,
+                "DEADLINE_EXCEEDED",
+                "Deadline expired before operation could complete.",
+                &json!([]),
+            ),
+            ollama: page(504, "Gateway Time-out"),
         }
     }
 
-    /// 529: the provider as a whole is overloaded. Anthropic's own status; compatible servers pass it on.
+    /// 529: the provider as a whole is overloaded. Anthropic's own status; compatible servers pass it on. 503 at Gemini and
+    /// Ollama.
     pub fn overloaded() -> Self {
         Self {
             openai: openai(529, "Overloaded", "overloaded_error", None, None),
             anthropic: anthropic(529, "overloaded_error", "Overloaded"),
+            gemini: google(
+                503,
+                "UNAVAILABLE",
+                "The model is overloaded. Please try again later.",
+                &json!([]),
+            ),
+            ollama: ollama(503, BUSY),
         }
     }
 
@@ -251,7 +344,9 @@ impl Failure {
         let page = page(200, "Down for maintenance");
         Self {
             openai: page.clone(),
-            anthropic: page,
+            anthropic: page.clone(),
+            gemini: page.clone(),
+            ollama: page,
         }
     }
 
@@ -265,8 +360,14 @@ impl Failure {
         let Ok(status) = StatusCode::from_u16(status) else {
             panic!("{status} is no HTTP status")
         };
-        self.openai.status = status;
-        self.anthropic.status = status;
+        for form in [
+            &mut self.openai,
+            &mut self.anthropic,
+            &mut self.gemini,
+            &mut self.ollama,
+        ] {
+            form.status = status;
+        }
         self
     }
 
@@ -275,10 +376,13 @@ impl Failure {
             status,
             content_type,
             body,
+            event: false,
         };
         Self {
             openai: form.clone(),
-            anthropic: form,
+            anthropic: form.clone(),
+            gemini: form.clone(),
+            ollama: form,
         }
     }
 
@@ -286,6 +390,8 @@ impl Failure {
         Self {
             openai: openai(400, message, "invalid_request_error", param, None),
             anthropic: anthropic(400, "invalid_request_error", message),
+            gemini: google(400, "INVALID_ARGUMENT", message, &json!([])),
+            ollama: ollama(400, message),
         }
     }
 
@@ -294,6 +400,8 @@ impl Failure {
         Self {
             openai: openai(404, &message, "invalid_request_error", None, None),
             anthropic: anthropic(404, "not_found_error", &message),
+            gemini: google(404, "NOT_FOUND", &message, &json!([])),
+            ollama: ollama(404, &message),
         }
     }
 
@@ -301,44 +409,13 @@ impl Failure {
         match dialect {
             Dialect::OpenAi => &self.openai,
             Dialect::Anthropic => &self.anthropic,
+            Dialect::Gemini => &self.gemini,
+            Dialect::Ollama => &self.ollama,
         }
     }
 
     /// The body as it is told in a stream.
     pub(super) fn told(&self, dialect: Dialect) -> String {
         String::from_utf8_lossy(&self.form(dialect).body).into_owned()
-    }
-}
-
-fn openai(status: u16, message: &str, kind: &str, param: Option<&str>, code: Option<&str>) -> Form {
-    form(
-        status,
-        &json!({"error": {"message": message, "type": kind, "param": param, "code": code}}),
-    )
-}
-
-fn anthropic(status: u16, kind: &str, message: &str) -> Form {
-    let body = json!({"type": "error", "error": {"type": kind, "message": message}, "request_id": "req_testkit"});
-    form(status, &body)
-}
-
-fn form(status: u16, body: &Value) -> Form {
-    let status = StatusCode::from_u16(status).expect("the statuses of this file are valid");
-    Form {
-        status,
-        content_type: "application/json",
-        body: body.to_string().into(),
-    }
-}
-
-fn page(status: u16, title: &str) -> Form {
-    let body = format!(
-        "<html>\r\n<head><title>{status} {title}</title></head>\r\n<body>\r\n<center><h1>{status} {title}</h1></center>\r\n\
-         <hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
-    );
-    Form {
-        content_type: "text/html",
-        body: body.into(),
-        ..form(status, &Value::Null)
     }
 }

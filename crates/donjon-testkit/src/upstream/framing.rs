@@ -17,6 +17,8 @@ pub(super) enum Event {
         name: Option<&'static str>,
         data: String,
     },
+    /// A line by itself, in a stream of lines.
+    Line(String),
 }
 
 impl Event {
@@ -62,6 +64,9 @@ impl Framing {
         let (end, space) = (self.line_end, self.space);
         match event {
             Event::Comment(text) => format!(":{space}{text}{end}{end}").into(),
+            // A carriage return alone ends no line here.
+            Event::Line(text) if end == "\r" => format!("{text}\n").into(),
+            Event::Line(text) => format!("{text}{end}").into(),
             Event::Data { name, data } => {
                 let name = name
                     .map(|name| format!("event:{space}{name}{end}"))
@@ -90,7 +95,8 @@ impl Framing {
     }
 }
 
-/// Oddities of framing that change nothing in the meaning of a stream.
+/// Oddities of framing that change nothing in the meaning of a stream. In Ollama's, which is lines of JSON, only the line
+/// ends and packets show.
 impl Script {
     /// Ends lines with CR LF.
     pub fn crlf(mut self) -> Self {
@@ -157,6 +163,13 @@ mod tests {
             b"data:[DONE]\r\n\r\n"
         );
         assert_eq!(&plain.encode(&Event::Comment("hi".into()))[..], b": hi\n\n");
+        let line = Event::Line(r#"{"done":true}"#.into());
+        assert_eq!(&odd.encode(&line)[..], b"{\"done\":true}\r\n");
+        let lone = Framing {
+            line_end: "\r",
+            ..Framing::default()
+        };
+        assert_eq!(&lone.encode(&line)[..], b"{\"done\":true}\n");
     }
 
     #[test]

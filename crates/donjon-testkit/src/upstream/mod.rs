@@ -1,8 +1,10 @@
 //! A faulty LLM provider over real HTTP.
 //!
 //! [`Upstream`] is an HTTP server (HTTP/1 and HTTP/2, no TLS) that plays a [`Script`] for each call and writes down what it
-//! saw. It speaks OpenAI's dialect (`POST …/chat/completions` under any base path, Azure's included; `GET …/models`) and
-//! Anthropic's (`POST …/messages`), unary and streamed. It shares no code with the codecs it is meant to test.
+//! saw. Under any base path it speaks OpenAI's dialect (`POST …/chat/completions`, Azure's too, and `POST …/embeddings`),
+//! Anthropic's (`POST …/messages`), Gemini's (`POST …/models/{model}:generateContent` and `:streamGenerateContent?alt=sse`)
+//! and Ollama's own (`POST …/api/chat` and `POST …/api/embed`), unary and streamed, and lists its models in each
+//! (`GET …/models`, `GET …/api/tags`). It shares no code with the codecs it is meant to test.
 //!
 //! It runs over loopback TCP ([`Builder::start`]) and, for tests under a paused clock, over connections in memory
 //! ([`Upstream::connect`], [`Upstream::connector`]): sockets and a paused clock do not mix, since the clock jumps while the
@@ -44,9 +46,12 @@ mod anthropic;
 mod builder;
 mod connector;
 mod failure;
+mod form;
 mod framing;
+mod gemini;
 mod hints;
 mod line;
+mod ollama;
 mod openai;
 mod plan;
 mod play;
@@ -135,6 +140,12 @@ impl Upstream {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         queue.push_back(script.into());
+    }
+
+    /// Refuses from now on to list the models, as a server that is down would; `None` lists them again.
+    pub fn refuse_listings(&self, failure: impl Into<Option<Failure>>) {
+        let refusal = &self.running.shared.refusal;
+        *refusal.lock().unwrap_or_else(PoisonError::into_inner) = failure.into();
     }
 
     /// How many scripts of the queue were not played yet.

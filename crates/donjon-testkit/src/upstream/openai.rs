@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::answer::{Answer, Delta, KeepAlive, Part, Speak, UsageWhen};
+use super::answer::{Answer, Calls, Delta, KeepAlive, Part, Speak, UsageWhen};
 use super::failure::Failure;
 use super::framing::Event;
 use super::record::{Dialect, Request};
@@ -85,19 +85,13 @@ impl<'a> OpenAi<'a> {
     }
 }
 
-/// A vector for each input: how long it is in bytes (of its JSON, for tokens), and its place. The text of the
-/// script plays no part.
+/// A vector for each input.
 pub(super) fn embeddings(answer: &Answer, request: &Request) -> Value {
     let model = answer.model.as_deref().or(request.model());
-    let input = &request.json["input"];
-    let one = std::slice::from_ref(input);
-    let inputs = input.as_array().map_or(one, Vec::as_slice);
-    let data = inputs.iter().enumerate().map(|(at, input)| {
-        let bytes = input
-            .as_str()
-            .map_or_else(|| input.to_string().len(), str::len);
-        json!({"object": "embedding", "index": at, "embedding": [bytes, at]})
-    });
+    let data = vectors(request)
+        .into_iter()
+        .enumerate()
+        .map(|(at, vector)| json!({"object": "embedding", "index": at, "embedding": vector}));
     let data: Vec<Value> = data.collect();
     let mut body = json!({"object": "list", "data": data, "model": model.unwrap_or("unnamed")});
     if answer.usage_when != UsageWhen::Never {
@@ -107,7 +101,25 @@ pub(super) fn embeddings(answer: &Answer, request: &Request) -> Value {
     body
 }
 
+/// For each input how long it is in bytes (of its JSON, for tokens), and its place. The text of the script plays no part.
+pub(super) fn vectors(request: &Request) -> Vec<Value> {
+    let input = &request.json["input"];
+    let one = std::slice::from_ref(input);
+    let inputs = input.as_array().map_or(one, Vec::as_slice);
+    let vector = |(at, input): (usize, &Value)| {
+        let bytes = input
+            .as_str()
+            .map_or_else(|| input.to_string().len(), str::len);
+        json!([bytes, at])
+    };
+    inputs.iter().enumerate().map(vector).collect()
+}
+
 impl Speak for OpenAi<'_> {
+    fn deltas(&self) -> Vec<Delta<'_>> {
+        self.answer.deltas(self.answer.choices, Calls::InPieces)
+    }
+
     fn open(&mut self) -> Vec<Event> {
         let role = json!({"role": "assistant", "content": "", "refusal": null});
         (0..self.answer.choices)
@@ -122,7 +134,7 @@ impl Speak for OpenAi<'_> {
             Part::Unknown => json!({"hologram": {"frames": 3}}),
             Part::Text(text) => json!({"content": text}),
             Part::Refusal(text) => json!({"refusal": text}),
-            Part::ToolName { index, name } => {
+            Part::ToolName { index, name, .. } => {
                 let mut call = tool(*index, json!({"name": name, "arguments": ""}));
                 call["tool_calls"][0]["id"] = format!("call_{index}").into();
                 call["tool_calls"][0]["type"] = "function".into();

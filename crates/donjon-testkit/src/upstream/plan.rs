@@ -10,6 +10,8 @@ use super::answer::{Answer, Cut, Delta, Interrupt, Speak};
 use super::anthropic::Anthropic;
 use super::failure::Failure;
 use super::framing::{Event, Framing};
+use super::gemini::Gemini;
+use super::ollama::Ollama;
 use super::openai::OpenAi;
 use super::record::{Dialect, Request};
 
@@ -52,25 +54,26 @@ pub(super) struct Whole {
     pub(super) steps: VecDeque<Step>,
 }
 
+/// Who puts the answer into the words of the dialect in which it was asked for.
+fn speaker<'a>(answer: &'a Answer, request: &Request) -> Box<dyn Speak + 'a> {
+    match request.dialect {
+        Dialect::OpenAi => Box::new(OpenAi::new(answer, request)),
+        Dialect::Anthropic => Box::new(Anthropic::new(answer, request)),
+        Dialect::Gemini => Box::new(Gemini::new(answer, request)),
+        Dialect::Ollama => Box::new(Ollama::new(answer, request)),
+    }
+}
+
 /// Works out a stream.
 pub(super) fn stream(answer: &Answer, framing: &Framing, request: &Request) -> VecDeque<Step> {
-    let mut openai;
-    let mut anthropic;
-    let (speaker, choices): (&mut dyn Speak, u32) = match request.dialect {
-        Dialect::OpenAi => {
-            openai = OpenAi::new(answer, request);
-            (&mut openai, answer.choices)
-        }
-        Dialect::Anthropic => {
-            anthropic = Anthropic::new(answer, request);
-            (&mut anthropic, 1)
-        }
-    };
+    let mut speaker = speaker(answer, request);
+    // The speaker keeps count of what it has said, so the tokens are those of another.
+    let counted = self::speaker(answer, request);
     let mut plan = Plan {
         framing,
         steps: VecDeque::new(),
     };
-    if framing.byte_order_mark {
+    if framing.byte_order_mark && request.dialect != Dialect::Ollama {
         plan.steps.push_back(Step::Send {
             bytes: Bytes::from_static(b"\xef\xbb\xbf"),
             tokens: 0,
@@ -79,11 +82,11 @@ pub(super) fn stream(answer: &Answer, framing: &Framing, request: &Request) -> V
     if answer.role {
         plan.events(&speaker.open(), 0);
     }
-    let deltas = answer.deltas(choices);
+    let deltas = counted.deltas();
     for at in 0..=deltas.len() {
         let delta = deltas.get(at);
         for interrupt in due(answer, at, delta.is_none()) {
-            if plan.interrupt(interrupt, speaker, delta).is_break() {
+            if plan.interrupt(interrupt, &mut *speaker, delta).is_break() {
                 return plan.steps;
             }
         }
@@ -100,18 +103,25 @@ pub(super) fn stream(answer: &Answer, framing: &Framing, request: &Request) -> V
     plan.steps
 }
 
+/// The stream whose only event tells this.
+pub(super) fn told(body: Bytes, framing: &Framing) -> VecDeque<Step> {
+    let mut plan = Plan {
+        framing,
+        steps: VecDeque::new(),
+    };
+    plan.events(&[Event::nameless(String::from_utf8_lossy(&body))], 0);
+    plan.steps
+}
+
 /// Works out a unary answer.
 pub(super) fn unary(answer: &Answer, request: &Request) -> Unary {
     let (body, tokens) = match request.dialect {
+        Dialect::Ollama if request.embeds() => (super::ollama::embeddings(answer, request), 0),
         _ if request.embeds() => (super::openai::embeddings(answer, request), 0),
-        Dialect::OpenAi => (
-            OpenAi::new(answer, request).whole(),
-            answer.deltas(answer.choices).len(),
-        ),
-        Dialect::Anthropic => (
-            Anthropic::new(answer, request).whole(),
-            answer.deltas(1).len(),
-        ),
+        _ => {
+            let speaker = speaker(answer, request);
+            (speaker.whole(), speaker.deltas().len())
+        }
     };
     let body = Bytes::from(body.to_string());
     let gaps = u32::try_from(tokens.saturating_sub(1)).unwrap_or(u32::MAX);

@@ -14,7 +14,7 @@ use http::{HeaderValue, Response, StatusCode, Version};
 use http_body::{Body, Frame};
 use tokio::time::{Sleep, sleep};
 
-use super::failure::Form;
+use super::form::Form;
 use super::line::Control;
 use super::plan::{self, Step};
 use super::record::{Dialect, End, Exchange};
@@ -37,7 +37,7 @@ pub(super) async fn play(
     }
     let (head, steps) = match script.reply {
         Reply::Answer(answer) if request.streamed() => (
-            Head::STREAM,
+            Head::stream(request.dialect),
             plan::stream(&answer, &script.framing, &request),
         ),
         Reply::Answer(answer) => {
@@ -51,8 +51,18 @@ pub(super) async fn play(
                 Err(failure) => failed(failure.form(request.dialect)),
             }
         }
-        Reply::Failure(failure) => failed(failure.form(request.dialect)),
-        Reply::HeadersOnly if request.streamed() => (Head::STREAM, [Step::Hang].into()),
+        Reply::Failure(failure) => {
+            let form = failure.form(request.dialect);
+            if form.event && request.streamed() {
+                let steps = plan::told(form.body.clone(), &script.framing);
+                (Head::stream(request.dialect), steps)
+            } else {
+                failed(form)
+            }
+        }
+        Reply::HeadersOnly if request.streamed() => {
+            (Head::stream(request.dialect), [Step::Hang].into())
+        }
         Reply::HeadersOnly => (Head::json(256), [Step::Hang].into()),
         Reply::Hang => pending().await,
         Reply::Close { reset } => {
@@ -65,7 +75,7 @@ pub(super) async fn play(
         Reply::Garbage(bytes) => {
             control.write_instead(bytes);
             exchange.end(End::Broken);
-            (Head::STREAM, VecDeque::new())
+            (Head::stream(request.dialect), VecDeque::new())
         }
     };
     let mut response = Response::new(ScriptBody::new(steps, Some((exchange, control, own_line))));
@@ -77,14 +87,17 @@ pub(super) async fn play(
         None => headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache")),
     };
     let request_id = match request.dialect {
-        Dialect::OpenAi => "x-request-id",
-        Dialect::Anthropic => "request-id",
+        Dialect::OpenAi => Some("x-request-id"),
+        Dialect::Anthropic => Some("request-id"),
+        Dialect::Gemini | Dialect::Ollama => None,
     };
-    let id = format!("req_{}", request.number);
-    headers.insert(
-        request_id,
-        HeaderValue::try_from(id).expect("letters and digits are a header value"),
-    );
+    if let Some(name) = request_id {
+        let id = format!("req_{}", request.number);
+        headers.insert(
+            name,
+            HeaderValue::try_from(id).expect("letters and digits are a header value"),
+        );
+    }
     for (name, value) in &script.headers {
         headers.insert(name, value.clone());
     }
@@ -110,11 +123,17 @@ struct Head {
 }
 
 impl Head {
-    const STREAM: Self = Self {
-        status: StatusCode::OK,
-        content_type: "text/event-stream; charset=utf-8",
-        length: None,
-    };
+    fn stream(dialect: Dialect) -> Self {
+        Self {
+            status: StatusCode::OK,
+            content_type: match dialect {
+                Dialect::OpenAi | Dialect::Anthropic => "text/event-stream; charset=utf-8",
+                Dialect::Gemini => "text/event-stream",
+                Dialect::Ollama => "application/x-ndjson",
+            },
+            length: None,
+        }
+    }
 
     fn json(length: usize) -> Self {
         Self {

@@ -16,6 +16,28 @@ pub enum Dialect {
     OpenAi,
     /// `POST …/messages`: Anthropic.
     Anthropic,
+    /// `POST …/models/{model}:generateContent` and `:streamGenerateContent?alt=sse`: Gemini.
+    Gemini,
+    /// `POST …/api/chat` and `POST …/api/embed`: Ollama's own API.
+    Ollama,
+}
+
+impl Dialect {
+    /// That of a call, by its path without the query.
+    pub(super) fn of(path: &str) -> Option<Self> {
+        let is = |end: &str| path.ends_with(end);
+        if is("/chat/completions") || is("/embeddings") {
+            Some(Self::OpenAi)
+        } else if is("/messages") {
+            Some(Self::Anthropic)
+        } else if is(":generateContent") || is(":streamGenerateContent") {
+            Some(Self::Gemini)
+        } else if is("/api/chat") || is("/api/embed") {
+            Some(Self::Ollama)
+        } else {
+            None
+        }
+    }
 }
 
 /// One request as it arrived.
@@ -50,8 +72,12 @@ impl Request {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The model asked for; for an Azure path without one in the body, the deployment.
+    /// The model asked for; Gemini's as it stands in the path, and for an Azure path without one in the body the deployment.
     pub fn model(&self) -> Option<&str> {
+        if self.dialect == Dialect::Gemini {
+            let (model, _) = self.path.rsplit('/').next()?.split_once(':')?;
+            return Some(model);
+        }
         let deployment = || {
             let (_, rest) = self.path.split_once("/deployments/")?;
             rest.split('/').next()
@@ -59,15 +85,24 @@ impl Request {
         self.json["model"].as_str().or_else(deployment)
     }
 
-    /// Whether a stream was asked for.
+    /// Whether a stream was asked for, as Ollama's chats are unless they say otherwise.
     pub fn streamed(&self) -> bool {
-        self.json["stream"] == true
+        match self.dialect {
+            Dialect::OpenAi | Dialect::Anthropic => self.json["stream"] == true,
+            Dialect::Gemini => self.bare_path().ends_with(":streamGenerateContent"),
+            Dialect::Ollama => !self.embeds() && self.json["stream"] != false,
+        }
     }
 
-    /// Whether embeddings were asked for (`POST …/embeddings`).
+    /// Whether embeddings were asked for (`POST …/embeddings` or `POST …/api/embed`).
     pub fn embeds(&self) -> bool {
-        let path = self.path.split('?').next();
-        path.is_some_and(|path| path.ends_with("/embeddings"))
+        let path = self.bare_path();
+        path.ends_with("/embeddings") || path.ends_with("/api/embed")
+    }
+
+    /// The path without the query.
+    fn bare_path(&self) -> &str {
+        self.path.split('?').next().unwrap_or_default()
     }
 
     /// Whether usage was asked for in the stream (`stream_options.include_usage`).
@@ -123,6 +158,8 @@ impl Call {
 pub struct Seen {
     /// The calls in order of arrival. Model listings and unknown paths are not among them.
     pub calls: Vec<Call>,
+    /// How often the models were listed, or that was refused.
+    pub listings: usize,
     /// Calls in progress now.
     pub in_progress: usize,
     /// The most calls that were ever in progress together.
@@ -185,7 +222,12 @@ pub(super) struct Exchange {
 
 impl Exchange {
     pub(super) fn begin(log: Arc<Log>, mut request: Request) -> Self {
-        for secret in [header::AUTHORIZATION.as_str(), "x-api-key", "api-key"] {
+        for secret in [
+            header::AUTHORIZATION.as_str(),
+            "x-api-key",
+            "api-key",
+            "x-goog-api-key",
+        ] {
             if let Some(value) = request.headers.get_mut(secret) {
                 value.set_sensitive(true);
             }

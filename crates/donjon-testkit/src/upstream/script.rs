@@ -17,6 +17,10 @@ use super::framing::Framing;
 /// tokens; a position past the last token means after the last token. What is scripted for the same position happens in
 /// the order in which it was written.
 ///
+/// Gemini and Ollama tell a tool call whole, as one token, and open a stream with nothing; their streams end with the
+/// finish reason, so that [`no_done`](Self::no_done) changes nothing there. Ollama has no comments: keep-alives of any kind
+/// are deltas that carry nothing.
+///
 /// In a unary answer all waits (first token, gaps, stalls) pass before the headers, an error event is the response itself,
 /// a cut leaves half the promised body, a malformed event makes the body malformed, and keep-alives do not show.
 ///
@@ -126,7 +130,7 @@ impl Script {
         self.shape(|answer| answer.unknown = true)
     }
 
-    /// Gives the answer this many times, interleaved (`n` in OpenAI's API; Anthropic's has no such thing and gives one).
+    /// Gives the answer this many times, interleaved (`n` in OpenAI's API; Gemini's too, the other APIs have no such thing and give one).
     #[track_caller]
     pub fn choices(self, n: u32) -> Self {
         self.shape(|answer| answer.choices = n)
@@ -138,13 +142,13 @@ impl Script {
         self.shape(|answer| answer.model = Some(name.into()))
     }
 
-    /// The finish reason, in OpenAI's words; Anthropic gets its own word for it. Default: `stop`, or `tool_calls`.
+    /// The finish reason, in OpenAI's words; the others get their own word for it. Default: `stop`, or `tool_calls`.
     #[track_caller]
     pub fn finish(self, reason: impl Into<String>) -> Self {
         self.shape(|answer| answer.finish = Finish::Because(reason.into()))
     }
 
-    /// Finishes with `content_filter` (Anthropic: `refusal`).
+    /// Finishes with `content_filter` (Anthropic: `refusal`, Gemini: `SAFETY`).
     #[track_caller]
     pub fn content_filter(self) -> Self {
         self.finish("content_filter")
@@ -285,7 +289,7 @@ impl Script {
         )
     }
 
-    /// Sends SSE comments after `n` tokens, in either dialect.
+    /// Sends SSE comments after `n` tokens, in every dialect.
     #[track_caller]
     pub fn comments_at(self, n: usize, count: usize, every: Duration) -> Self {
         self.interrupt(
@@ -319,7 +323,7 @@ impl Script {
 
 /// Failures and faults.
 impl Script {
-    /// An error with this status and body (`application/json`), in either dialect. See [`Failure`] for what providers
+    /// An error with this status and body (`application/json`), in every dialect. See [`Failure`] for what providers
     /// really send.
     ///
     /// # Panics
@@ -330,7 +334,7 @@ impl Script {
         Self::raw(status, "application/json", body)
     }
 
-    /// A response with this status, content type and body, in either dialect.
+    /// A response with this status, content type and body, in every dialect.
     ///
     /// # Panics
     ///

@@ -6,8 +6,8 @@ use std::future::Future;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::request::Parts;
+use http::{HeaderMap, Method, Response};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -16,7 +16,8 @@ use hyper_util::server::conn::auto;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::failure::{Failure, Form};
+use super::failure::Failure;
+use super::form::{Form, form};
 use super::line::{Control, Io, Line};
 use super::play::{ScriptBody, aside, play};
 use super::record::{Dialect, Exchange, Log, OpenConnection, Request};
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     pub(super) respond: Option<Respond>,
     pub(super) otherwise: Script,
     pub(super) models: Vec<String>,
+    /// What a listing of the models is refused with.
+    pub(super) refusal: Mutex<Option<Failure>>,
     pub(super) api_key: Option<String>,
     pub(super) lenient: bool,
 }
@@ -73,17 +76,13 @@ fn exchange(
     async move {
         let (head, body) = request.into_parts();
         let path = head.uri.path();
-        if head.method == Method::GET && path.ends_with("/models") {
-            return Ok(aside(&shared.models()));
+        if let Some(dialect) = lists(&head) {
+            return Ok(aside(&shared.listing(dialect, &head.headers)));
         }
-        let dialect = match head.method {
-            Method::POST if path.ends_with("/chat/completions") => Dialect::OpenAi,
-            Method::POST if path.ends_with("/embeddings") => Dialect::OpenAi,
-            Method::POST if path.ends_with("/messages") => Dialect::Anthropic,
-            _ => {
-                let unknown = Failure::unknown_url(head.method.as_str(), path);
-                return Ok(aside(unknown.form(Dialect::OpenAi)));
-            }
+        let called = Dialect::of(path).filter(|_| head.method == Method::POST);
+        let Some(dialect) = called else {
+            let unknown = Failure::unknown_url(head.method.as_str(), path);
+            return Ok(aside(unknown.form(Dialect::OpenAi)));
         };
         let body = Limited::new(body, BODY_LIMIT)
             .collect()
@@ -142,54 +141,114 @@ impl Shared {
             let value = headers.get(name).and_then(|value| value.to_str().ok());
             value.and_then(|value| value.strip_prefix(prefix)) == Some(key)
         };
-        sent("authorization", "Bearer ") || sent("x-api-key", "") || sent("api-key", "")
+        sent("authorization", "Bearer ")
+            || ["x-api-key", "api-key", "x-goog-api-key"]
+                .into_iter()
+                .any(|name| sent(name, ""))
     }
 
-    fn models(&self) -> Form {
-        let model = |id: &String| {
-            json!({"id": id, "object": "model", "created": 1_700_000_000, "owned_by": "testkit",
-                "type": "model", "display_name": id, "created_at": "2023-11-14T22:13:20Z"})
-        };
-        let data: Vec<Value> = self.models.iter().map(model).collect();
-        let body = json!({"object": "list", "data": data, "has_more": false});
-        Form {
-            status: StatusCode::OK,
-            content_type: "application/json",
-            body: Bytes::from(body.to_string()),
+    /// Lists the models, unless that is refused.
+    fn listing(&self, dialect: Dialect, headers: &HeaderMap) -> Form {
+        self.log.send_modify(|seen| seen.listings += 1);
+        let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*refusal {
+            Some(failure) => failure.form(dialect).clone(),
+            None if !self.admits(headers) => Failure::invalid_api_key().form(dialect).clone(),
+            None => form(200, &self.models(dialect)),
         }
+    }
+
+    fn models(&self, dialect: Dialect) -> Value {
+        let models = self.models.iter();
+        match dialect {
+            Dialect::OpenAi | Dialect::Anthropic => {
+                let model = |id: &String| {
+                    json!({"id": id, "object": "model", "created": 1_700_000_000, "owned_by": "testkit",
+                        "type": "model", "display_name": id, "created_at": "2023-11-14T22:13:20Z"})
+                };
+                let data: Vec<Value> = models.map(model).collect();
+                json!({"object": "list", "data": data, "has_more": false})
+            }
+            Dialect::Gemini => {
+                let methods = ["generateContent", "countTokens"];
+                let model = |id: &String| {
+                    json!({"name": format!("models/{id}"), "displayName": id,
+                        "supportedGenerationMethods": methods})
+                };
+                json!({"models": models.map(model).collect::<Vec<_>>()})
+            }
+            Dialect::Ollama => {
+                let model = |id: &String| json!({"name": id, "model": id, "size": 5_000_000});
+                json!({"models": models.map(model).collect::<Vec<_>>()})
+            }
+        }
+    }
+}
+
+/// In whose words the models are asked for, if they are.
+fn lists(head: &Parts) -> Option<Dialect> {
+    let path = head.uri.path();
+    if head.method != Method::GET {
+        None
+    } else if path.ends_with("/api/tags") {
+        Some(Dialect::Ollama)
+    } else if !path.ends_with("/models") {
+        None
+    } else if path.contains("/v1beta/") {
+        Some(Dialect::Gemini)
+    } else if head.headers.contains_key("anthropic-version") {
+        Some(Dialect::Anthropic)
+    } else {
+        Some(Dialect::OpenAi)
     }
 }
 
 /// Why no provider would take this request.
 fn fault(request: &Request) -> Option<Failure> {
     let missing = |field: &str| request.json[field].is_null();
+    let dialect = request.dialect;
     if !request.json.is_object() {
-        return Some(match request.dialect {
-            Dialect::OpenAi => {
-                Failure::invalid("We could not parse the JSON body of your request.", None)
-            }
-            Dialect::Anthropic => Failure::invalid("The request body is not valid JSON", None),
-        });
+        let message = match dialect {
+            Dialect::OpenAi => "We could not parse the JSON body of your request.",
+            Dialect::Anthropic => "The request body is not valid JSON",
+            Dialect::Gemini => "Invalid JSON payload received.",
+            Dialect::Ollama => "invalid JSON",
+        };
+        return Some(Failure::invalid(message, None));
     }
-    match request.dialect {
+    let openai = |field: &str| {
+        let message = format!("Missing required parameter: '{field}'.");
+        missing(field).then(|| Failure::invalid(&message, Some(field)))
+    };
+    let plain = |fails: bool, message: &str| fails.then(|| Failure::invalid(message, None));
+    let content = if request.embeds() {
+        "input"
+    } else {
+        "messages"
+    };
+    match dialect {
         Dialect::OpenAi if request.model().is_none() => {
-            Some(Failure::invalid("you must provide a model parameter", None))
+            plain(true, "you must provide a model parameter")
         }
-        Dialect::OpenAi if request.embeds() => missing("input")
-            .then(|| Failure::invalid("Missing required parameter: 'input'.", Some("input"))),
-        Dialect::OpenAi if missing("messages") => Some(Failure::invalid(
-            "Missing required parameter: 'messages'.",
-            Some("messages"),
-        )),
-        Dialect::OpenAi => None,
-        Dialect::Anthropic if request.header("anthropic-version").is_none() => Some(
-            Failure::invalid("anthropic-version: header is required", None),
-        ),
+        Dialect::OpenAi => openai(content),
+        Dialect::Anthropic if request.header("anthropic-version").is_none() => {
+            plain(true, "anthropic-version: header is required")
+        }
         Dialect::Anthropic => {
             let field = ["model", "messages", "max_tokens"]
                 .into_iter()
                 .find(|field| missing(field))?;
-            Some(Failure::invalid(&format!("{field}: Field required"), None))
+            plain(true, &format!("{field}: Field required"))
         }
+        // Without it a stream is one JSON list, which nobody here speaks.
+        Dialect::Gemini if request.streamed() && !request.path.contains("alt=sse") => {
+            plain(true, "alt=sse is missing")
+        }
+        Dialect::Gemini => plain(
+            missing("contents"),
+            "* GenerateContentRequest.contents: contents is not specified",
+        ),
+        Dialect::Ollama if request.model().is_none() => plain(true, "model is required"),
+        Dialect::Ollama => plain(missing(content), &format!("{content} is required")),
     }
 }

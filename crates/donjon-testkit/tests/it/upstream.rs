@@ -4,6 +4,7 @@
 
 mod dialects;
 mod errors;
+mod every_dialect;
 mod faults;
 mod framing;
 mod recording;

@@ -86,7 +86,7 @@ async fn a_target_that_is_down_for_a_minute_sees_one_probe_an_interval_and_serve
     assert!(recovered <= 65 * SECOND + 200 * MS, "{recovered:?}");
     let handle = stack
         .target("t0")
-        .and_then(|t| t.breaker.as_ref())
+        .and_then(|t| t.breaker)
         .expect("a circuit");
     assert_eq!(handle.state(&Key::Global), CircuitState::Closed);
 }
@@ -106,10 +106,7 @@ async fn five_hundred_calls_parked_when_the_circuit_opens_do_not_reach_the_targe
     let calls = (0..510).map(|_| call(&stack, unary()));
     let parked = async {
         sleep(200 * MS).await;
-        let pool = stack
-            .target("t0")
-            .and_then(|t| t.pool.as_ref())
-            .expect("a pool");
+        let pool = stack.target("t0").and_then(|t| t.pool).expect("a pool");
         pool.stats().waiting
     };
     let (all, waiting) = tokio::join!(join_all(calls), parked);
@@ -322,7 +319,7 @@ async fn an_open_circuit_is_shown_and_does_not_make_the_stack_unhealthy() {
 
     let handle = stack
         .target("t1")
-        .and_then(|t| t.breaker.as_ref())
+        .and_then(|t| t.breaker)
         .expect("a circuit");
     handle
         .circuit_or_new(&Key::Global)
@@ -399,7 +396,7 @@ async fn a_deadline_that_passes_at_the_server_makes_an_adaptive_pool_smaller() {
     for _ in 0..10 {
         assert!(call(&stack, unary()).await.error.is_some());
     }
-    let pool = stack.target("t0").and_then(|t| t.pool.as_ref());
+    let pool = stack.target("t0").and_then(|t| t.pool);
     assert!(pool.expect("a pool").stats().size < 20);
 }
 
@@ -417,7 +414,7 @@ async fn an_open_circuit_is_told_before_the_pool_is_waited_for() {
         async move { call(&stack, unary()).await }
     });
     sleep(MS).await;
-    let breaker = stack.target("t0").and_then(|t| t.breaker.as_ref());
+    let breaker = stack.target("t0").and_then(|t| t.breaker);
     let circuit = breaker.expect("a circuit").circuit_or_new(&Key::Global);
     circuit.expect("room").force_open();
     let got = call(&stack, unary()).await;

@@ -8,6 +8,7 @@ mod laws;
 mod layers;
 mod money;
 mod scenarios;
+mod targets;
 
 use std::time::Duration;
 

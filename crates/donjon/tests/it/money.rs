@@ -232,7 +232,7 @@ async fn what_was_never_sent_costs_nothing() {
     let open = async {
         tokio::time::sleep(Duration::from_millis(500)).await;
         assert_eq!((standing().reserved, model.count()), (one + one, 1));
-        let breaker = stack.target("home").and_then(|of| of.breaker.as_ref());
+        let breaker = stack.target("home").and_then(|of| of.breaker);
         let circuit = breaker.expect("a circuit").circuit_or_new(&Key::Global);
         circuit.expect("room").force_open();
     };
