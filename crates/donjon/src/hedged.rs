@@ -85,3 +85,18 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use donjon_core::BoxLlmService;
+    use donjon_failover::{Failover, FailoverFuture};
+
+    use super::HedgedFuture;
+
+    #[test]
+    fn who_asks_for_no_hedges_has_no_room_for_them() {
+        let alone = size_of::<FailoverFuture<BoxLlmService>>();
+        let hedged = size_of::<HedgedFuture<Failover<BoxLlmService>>>();
+        assert!(hedged <= alone + 8, "{hedged} bytes, and {alone} without");
+    }
+}

@@ -14,7 +14,10 @@ use crate::vocab::Call;
 /// It is used up when the attempt that it is [kept for](Self::keep_for), or the first of those that
 /// follow from it, is sent; what is dropped before that is there for others.
 #[must_use]
-pub struct ReservedAttempt {
+pub struct ReservedAttempt(Box<Inner>);
+
+/// In a box: only calls that make more than one attempt have it, and all have room for it.
+struct Inner {
     ledger: Arc<Ledger>,
     kept: Kept,
 }
@@ -38,10 +41,9 @@ impl Ledger {
     }
 
     fn reserve(self: &Arc<Self>, fits: impl Fn(u32) -> bool) -> Option<ReservedAttempt> {
-        self.tally.reserve(fits).then(|| ReservedAttempt {
-            ledger: self.clone(),
-            kept: Kept::Free,
-        })
+        self.tally
+            .reserve(fits)
+            .then(|| ReservedAttempt::new(self.clone(), Kept::Free))
     }
 }
 
@@ -66,25 +68,26 @@ impl Call {
     /// The room of an attempt that was not sent, for the next one.
     fn room_above(&self) -> Option<ReservedAttempt> {
         let attempt = self.attempt().filter(|attempt| attempt.has_room())?;
-        Some(ReservedAttempt {
-            ledger: attempt.ledger().clone(),
-            kept: Kept::Above,
-        })
+        Some(ReservedAttempt::new(attempt.ledger().clone(), Kept::Above))
     }
 }
 
 impl ReservedAttempt {
+    fn new(ledger: Arc<Ledger>, kept: Kept) -> Self {
+        Self(Box::new(Inner { ledger, kept }))
+    }
+
     /// Has it in the place of `old`, the room of the attempt before: that stays if nothing was sent in it.
     pub fn renew(self, old: &mut Option<Self>) {
-        if old.is_none() || !matches!(self.kept, Kept::Above) {
+        if old.is_none() || !matches!(self.0.kept, Kept::Above) {
             *old = Some(self);
         }
     }
 
     /// Keeps it for `attempt`, which was opened for it, and for those that follow from that one.
     pub fn keep_for(&mut self, attempt: &AttemptRef) {
-        if matches!(self.kept, Kept::Free) {
-            self.kept = Kept::For(attempt.index());
+        if matches!(self.0.kept, Kept::Free) {
+            self.0.kept = Kept::For(attempt.index());
             attempt.keep_room();
         }
     }
@@ -92,9 +95,9 @@ impl ReservedAttempt {
 
 impl Drop for ReservedAttempt {
     fn drop(&mut self) {
-        match self.kept {
-            Kept::Free => self.ledger.tally.release(),
-            Kept::For(index) => self.ledger.slot(index).release_room(&self.ledger.tally),
+        match self.0.kept {
+            Kept::Free => self.0.ledger.tally.release(),
+            Kept::For(index) => self.0.ledger.slot(index).release_room(&self.0.ledger.tally),
             Kept::Above => {}
         }
     }
@@ -103,7 +106,7 @@ impl Drop for ReservedAttempt {
 impl fmt::Debug for ReservedAttempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReservedAttempt")
-            .field("kept", &self.kept)
+            .field("kept", &self.0.kept)
             .finish_non_exhaustive()
     }
 }

@@ -1,5 +1,7 @@
 //! Hedges yield to whoever has too much to do.
 
+use std::time::Duration;
+
 use donjon_core::{
     AttemptCause, ErrorKind, LimitHint, LimitUnit, LlmError, LlmRequest, shape::ReadyCall,
 };
@@ -51,7 +53,7 @@ async fn so_does_a_limit_that_is_nearly_used_up() {
         (hint.limit, hint.remaining, hint.reset) = (Some(1000), Some(remaining), Some(reset));
         hint
     };
-    for (remaining, pause) in [(0, 9 * SECOND), (50, 9 * SECOND), (51, 0 * SECOND)] {
+    for (remaining, pause) in [(0, 9 * SECOND), (50, 9 * SECOND), (51, Duration::ZERO)] {
         let model = late();
         model.push(Script::answer("fast").limit(hint(remaining, 9 * SECOND)));
         let built = layer(after_a_second());
