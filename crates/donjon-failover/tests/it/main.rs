@@ -11,6 +11,7 @@ mod ledger;
 mod live;
 mod model;
 mod readiness;
+mod resume;
 mod routing;
 mod streams;
 
