@@ -6,20 +6,21 @@ use donjon_budget::{BudgetLayer, Budgets};
 use donjon_cache::CacheLayer;
 use donjon_circuit_breaker::{BreakerBuilder, BreakerLayer};
 use donjon_core::{
-    CommitLayer, Name,
+    CommitLayer, LlmError, LlmRequest, LlmResponse, Name,
     shape::{CheckService, Gate},
 };
-use donjon_failover::{Failover, Target};
+use donjon_failover::{Failover, FailoverBuilder, Resume, Target};
 use donjon_pool::{PoolBuilder, PoolLayer};
 use donjon_rate_limit::{RateLimitBuilder, RateLimitLayer};
 use donjon_retry::RetryLayer;
 use donjon_timeout::{DeadlineLayer, TimeoutLayer};
 use donjon_token_count::TokenCountLayer;
 use tower_layer::Layer;
+use tower_service::Service;
 
 use crate::{
     cached::Cached,
-    stack::{Handles, Stack, TargetHandles},
+    stack::{Handles, OfTarget, Stack, TargetHandles},
 };
 
 /// Builds the preset stack:
@@ -41,6 +42,7 @@ pub struct Preset<S> {
     targets: Vec<Target<S>>,
     total: Option<Duration>,
     patience: Option<Duration>,
+    resume: Option<Resuming<S>>,
     cache: Option<CacheLayer>,
     tokens: Option<TokenCountLayer>,
     budgets: Option<Budgets>,
@@ -52,6 +54,19 @@ pub struct Preset<S> {
     own: HashMap<Name, Own>,
     timeout: TimeoutLayer,
     commit: CommitLayer,
+}
+
+/// How streams are continued. What that needs of a service is known where it is asked for, and not where
+/// the stack is built.
+struct Resuming<S> {
+    resume: Resume,
+    switch_on: fn(FailoverBuilder<OfTarget<S>>, Resume) -> FailoverBuilder<OfTarget<S>>,
+}
+
+impl<S> fmt::Debug for Resuming<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.resume.fmt(f)
+    }
 }
 
 /// What one target has instead of what all have.
@@ -70,6 +85,7 @@ impl<S> Preset<S> {
             targets: Vec::new(),
             total: None,
             patience: None,
+            resume: None,
             cache: None,
             tokens: None,
             budgets: None,
@@ -103,6 +119,22 @@ impl<S> Preset<S> {
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = Some(patience);
+        self
+    }
+
+    /// How streams that break after their first token are continued, on targets that have not failed the
+    /// call; default not at all: the caller is told. Each attempt goes through all layers of its target.
+    #[must_use]
+    pub fn resume(mut self, resume: impl Into<Option<Resume>>) -> Self
+    where
+        S: Service<LlmRequest, Response = LlmResponse> + Clone + Send + Sync + 'static,
+        S::Error: Into<LlmError>,
+        S::Future: Send,
+    {
+        self.resume = resume.into().map(|resume| Resuming {
+            resume,
+            switch_on: FailoverBuilder::resume,
+        });
         self
     }
 
@@ -223,6 +255,7 @@ impl<S> Preset<S> {
             targets,
             total,
             patience,
+            resume,
             cache,
             tokens,
             budgets,
@@ -280,6 +313,9 @@ impl<S> Preset<S> {
         let mut failover = Failover::builder().targets(stacked);
         if let Some(patience) = patience {
             failover = failover.patience(patience);
+        }
+        if let Some(Resuming { resume, switch_on }) = resume {
+            failover = switch_on(failover, resume);
         }
         let failover = failover.build().map_err(PresetError::new)?;
         // The deadline is set outermost, where every wait knows it.

@@ -30,7 +30,7 @@ type Attempt<S> = CheckService<Timeout<Commit<S>>, Option<Admit>>;
 type Queued<S> = Gate<Gate<Attempt<S>, Option<Limiter>>, Option<Admitter>>;
 type Paid<S> = CheckService<Queued<S>, Option<BudgetCheck>>;
 type Counted<S> = CheckService<Paid<S>, Option<TokenCounter>>;
-type OfTarget<S> = Retry<CheckService<Counted<S>, Option<Peek>>>;
+pub(crate) type OfTarget<S> = Retry<CheckService<Counted<S>, Option<Peek>>>;
 type Inner<S> = Deadline<Cached<Gate<Failover<OfTarget<S>>, Option<Limiter>>>>;
 
 /// The preset stack around the targets of a [`Preset`](crate::Preset): always ready, cheap to clone.

@@ -5,6 +5,7 @@ mod drops;
 mod laws;
 mod layers;
 mod money;
+mod resume;
 mod scenarios;
 
 use std::time::Duration;
