@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 use donjon_benches::meter::Row;
 use donjon_core::{KeyBy, NanoUsd};
 use donjon_failover::{
-    Failover, HealthPolicy, LeastBusy, LeastLatency, LowestCost, RoundRobin, Route, Sticky, Target,
-    Weighted,
+    Failover, HealthPolicy, LeastBusy, LeastLatency, LowestCost, Resume, RoundRobin, Route, Sticky,
+    Target, Weighted,
 };
 use tower::balance::p2c::Balance;
 use tower::discover::Change;
@@ -24,6 +24,7 @@ pub(crate) fn rows() -> Vec<Row> {
         row("least busy, 3", 3, || boxed(LeastBusy::new()), false),
         row("lowest cost, 3", 3, || boxed(prices()), false),
     ];
+    rows.extend(resume_rows());
     for count in [3, 30, 300] {
         let peer = PEERS[usize::from(count > 3) + usize::from(count > 30)];
         rows.push(
@@ -85,6 +86,33 @@ fn row(
         .unary(make, request)
         .streamed(move || streamed(false), streamed_request, open)
 }
+
+/// Two targets, streams continued or not: a whole call, a chunk, and what it costs that a stream begins.
+fn resume_rows() -> [Row; 5] {
+    let two = |resume: Option<Resume>| {
+        let targets = ["main", "spare"].map(|name| Target::new(name, model(false)));
+        let builder = Failover::builder().targets(targets).resume(resume);
+        builder.build().expect("a good configuration")
+    };
+    let (off, on) = (move || two(None), move || two(Some(Resume::new())));
+    let resumes = Row::above(LEAF, "donjon failover, resume on");
+    let keeps = Row::above(LEAF, "donjon failover, resume off");
+    [
+        keeps
+            .unary_alone(move |_| off(), request)
+            .streamed(off, streamed_request, open),
+        resumes
+            .unary_alone(move |_| on(), request)
+            .streamed(on, streamed_request, open),
+        Row::leaf(OPENED).unary_alone(model, streamed_request),
+        Row::above(OPENED, "donjon failover, resume off, a stream begins")
+            .unary_alone(move |_| off(), streamed_request),
+        Row::above(OPENED, "donjon failover, resume on, a stream begins")
+            .unary_alone(move |_| on(), streamed_request),
+    ]
+}
+
+const OPENED: &str = "leaf, a stream begins";
 
 fn boxed(route: impl Route + 'static) -> Option<Box<dyn Route>> {
     Some(Box::new(route))

@@ -129,6 +129,7 @@ impl<A: Account> Reservation<A> {
             return self.failed(account, None);
         }
         // What was told before the end is less than what was used in the end.
+        let was_told = told.is_some();
         let told = told.unwrap_or_default();
         let streamed = scale(self.streamed_bytes, self.tokens_per_byte);
         let usage = Usage {
@@ -139,7 +140,7 @@ impl<A: Account> Reservation<A> {
         if alone {
             return Settlement::Estimated(usage);
         }
-        let spent = self.sent.spent(serving, None, input);
+        let spent = self.sent.spent(serving, was_told, None, input);
         Settlement::Estimated(usage.plus(spent.usage))
     }
 
@@ -155,7 +156,7 @@ impl<A: Account> Reservation<A> {
     #[cold]
     fn served_at_last(&self, account: &A, usage: Usage) -> Settlement {
         let serving = self.sent.serving(true);
-        let spent = self.sent.spent(serving, None, self.input(account));
+        let spent = self.sent.spent(serving, true, None, self.input(account));
         let usage = usage.plus(spent.usage);
         match spent.estimated {
             true => Settlement::Estimated(usage),
@@ -173,7 +174,7 @@ impl<A: Account> Reservation<A> {
                 _ => Settlement::Unbilled,
             };
         }
-        let spent = self.sent.spent(None, error, self.input(account));
+        let spent = self.sent.spent(None, false, error, self.input(account));
         match spent.settlement() {
             None if spent.counted => Settlement::Unbilled,
             settlement => settlement.unwrap_or(Settlement::Nothing),
@@ -184,7 +185,7 @@ impl<A: Account> Reservation<A> {
     #[cold]
     fn elsewhere(&self, account: &A) -> Settlement {
         let serving = self.sent.serving(true);
-        let spent = self.sent.spent(serving, None, self.input(account));
+        let spent = self.sent.spent(serving, false, None, self.input(account));
         spent.settlement().unwrap_or(Settlement::Nothing)
     }
 }

@@ -2,13 +2,15 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use donjon_core::{Classify, Disposition, Name};
+use donjon_core::{Classify, Disposition, LlmError, LlmRequest, LlmResponse, Name};
+use tower_service::Service;
 
 use crate::{
     error::ConfigError,
     health::HealthPolicy,
     layer::FailoverLayer,
     probe::{Probes, Probing},
+    resume::{Hook, Resume, resumable},
     route::Route,
     service::Failover,
     state::{Config, Roster, Shared, TargetState, group_table},
@@ -26,6 +28,7 @@ pub struct FailoverBuilder<S> {
     targets: Vec<Target<S>>,
     config: Config,
     probes: Probes,
+    resume: Option<Hook<S>>,
 }
 
 impl<S> FailoverBuilder<S> {
@@ -39,8 +42,10 @@ impl<S> FailoverBuilder<S> {
                 health: None,
                 when_out: WhenOut::default(),
                 decay: DEFAULT_DECAY,
+                resume: None,
             },
             probes: Probes::default(),
+            resume: None,
         }
     }
 
@@ -110,6 +115,26 @@ impl<S> FailoverBuilder<S> {
         self
     }
 
+    /// Continues streams that break after their first token; default: the caller is told.
+    ///
+    /// A stream then asks targets itself, wherever it was taken: that is why this, and only this, asks
+    /// more of a service than failover does.
+    #[must_use]
+    pub fn resume(mut self, resume: impl Into<Option<Resume>>) -> Self
+    where
+        S: Service<LlmRequest, Response = LlmResponse> + Clone + Send + Sync + 'static,
+        S::Error: Into<LlmError>,
+        S::Future: Send,
+    {
+        self.config.resume = resume.into();
+        self.resume = self
+            .config
+            .resume
+            .is_some()
+            .then_some(resumable::<S> as Hook<S>);
+        self
+    }
+
     /// Builds the service.
     ///
     /// # Errors
@@ -119,8 +144,10 @@ impl<S> FailoverBuilder<S> {
         if self.targets.is_empty() {
             return Err(ConfigError::NoTargets);
         }
+        let resume = self.resume;
         let (shared, services, probing) = self.into_parts(None)?;
-        Ok(Failover::new(shared, services.into(), probing, false))
+        let services = services.into();
+        Ok(Failover::new(shared, services, probing, false, resume))
     }
 
     /// Builds a layer: the service that it is put around is the first target, named `first`, and is
@@ -133,8 +160,12 @@ impl<S> FailoverBuilder<S> {
         if self.targets.is_empty() {
             return Err(ConfigError::NoTargets);
         }
+        let resume = self.resume;
         let (shared, fallbacks, probing) = self.into_parts(Some(Target::new(first, ())))?;
-        Ok(FailoverLayer::from_parts(shared, fallbacks.into(), probing))
+        let fallbacks = fallbacks.into();
+        Ok(FailoverLayer::from_parts(
+            shared, fallbacks, probing, resume,
+        ))
     }
 
     fn into_parts(self, first: Option<Target<()>>) -> Result<Parts<S>, ConfigError> {
@@ -154,6 +185,9 @@ impl<S> FailoverBuilder<S> {
         }
         if let Some(health) = &self.config.health {
             health.check()?;
+        }
+        if let Some(resume) = &self.config.resume {
+            resume.check()?;
         }
         self.probes.check()?;
         if self.config.decay.is_zero() {

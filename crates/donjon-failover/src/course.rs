@@ -3,31 +3,29 @@
 //! Nothing here waits, and nothing knows the service: [`FailoverFuture`](crate::FailoverFuture) asks
 //! whom it is told to and comes back with what that said.
 
+mod ending;
+mod resuming;
+
 use std::{
     mem,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use donjon_core::{
-    AttemptCause, AttemptRef, Billed, Call, ErrorKind, FailedAttempt, Head, LlmError, LlmRequest,
-    ReservedAttempt, TimeoutClock,
-};
+use donjon_core::{AttemptCause, Call, Head, LlmError, LlmRequest, ReservedAttempt};
 use tokio::time::Instant;
 
 use crate::{
     capability::Needs,
-    handle::FailoverEvent,
+    event::FailoverEvent,
     met::{is_fresh, meets_again},
-    reason::{reason, with_target},
     rivals::{Rival, Rivals},
     route::Candidates,
     scan::{Scan, Which},
     state::{Look, Roster, Shared, TargetState},
     verdict::Hold,
 };
-
-/// Why there is no answer, in most cases.
-const NOBODY: &str = "no target could serve";
+use ending::close;
+pub(crate) use resuming::Resuming;
 
 /// What a call goes by: what all share, and the targets as they were when it was made.
 pub(crate) struct Field {
@@ -55,6 +53,8 @@ pub(crate) struct Course {
     under: u32,
     /// Room for the attempt that is being made, if it is not the first.
     room: Option<ReservedAttempt>,
+    /// Once its stream broke.
+    resuming: Option<Box<Resuming>>,
 }
 
 /// What is kept of the request while a target works on it.
@@ -64,6 +64,8 @@ enum Kept {
     /// Its call and the model that was asked for, where no target remains: the request itself went to
     /// the last one.
     Call(Call, Arc<str>),
+    /// It is needed elsewhere.
+    Nothing(Call),
 }
 
 impl Kept {
@@ -71,7 +73,7 @@ impl Kept {
     const fn request(&self) -> Option<&LlmRequest> {
         match self {
             Self::Request(request) => Some(request),
-            Self::Call(..) => None,
+            Self::Call(..) | Self::Nothing(_) => None,
         }
     }
 
@@ -79,7 +81,7 @@ impl Kept {
     const fn call(&self) -> &Call {
         match self {
             Self::Request(request) => &request.call,
-            Self::Call(call, _) => call,
+            Self::Call(call, _) | Self::Nothing(call) => call,
         }
     }
 }
@@ -97,17 +99,28 @@ impl Course {
     /// The way of `request`, which has not set out yet.
     #[inline]
     pub(crate) const fn new(request: LlmRequest) -> Self {
+        Self::of(Kept::Request(request))
+    }
+
+    /// What is left in the place of one that goes on elsewhere.
+    pub(crate) fn elsewhere() -> Self {
+        Self::of(Kept::Nothing(Call::default()))
+    }
+
+    #[inline]
+    const fn of(kept: Kept) -> Self {
         Self {
             place: 0,
             hold: None,
             streamed: false,
             needs: None,
-            kept: Kept::Request(request),
+            kept,
             passed: Vec::new(),
             left: 0,
             untried_outside: 0,
             under: 0,
             room: None,
+            resuming: None,
         }
     }
 
@@ -182,18 +195,22 @@ impl Course {
         let rivals = self.rivals(roster);
         loop {
             let (now, ramp) = (shared.now(), shared.ramp());
+            let resuming = self.resuming.as_deref();
             let first = self.passed.is_empty();
             // Another line's targets are asked only where this one would have none at all.
-            let most: &[Rival] = match first && rivals.any() {
+            let most: &[Rival] = match (first || resuming.is_some()) && rivals.any() {
                 true => &[Rival::Untouched, Rival::Asked, Rival::Open],
                 false => &[Rival::Untouched],
             };
             let look = |most: Rival| {
                 let tried = |place: usize| {
-                    rivals.at(place) > most || self.passed.iter().any(|p| p.place == place)
+                    let shuns = |r: &Resuming| r.shuns(&roster.targets[place], place, now);
+                    rivals.at(place) > most
+                        || self.passed.iter().any(|passed| passed.place == place)
+                        || resuming.is_some_and(shuns)
                 };
                 let first = first && most == Rival::Untouched;
-                let when_out = shared.config.when_out;
+                let when_out = resuming.map_or(shared.config.when_out, Resuming::when_out);
                 Scan::of(roster, tried, needs, now, ramp, when_out, first)
             };
             let mut scan = look(Rival::Untouched);
@@ -272,6 +289,11 @@ impl Course {
         &field.roster.targets[self.place]
     }
 
+    /// Whether its stream has broken.
+    pub(crate) const fn is_resuming(&self) -> bool {
+        self.resuming.is_some()
+    }
+
     /// Whether the answer is to come chunk by chunk.
     pub(crate) const fn is_streamed(&self) -> bool {
         self.streamed
@@ -315,6 +337,7 @@ impl Course {
         said.unwrap_or_else(|| match &self.kept {
             Kept::Request(request) => request.model().clone(),
             Kept::Call(_, model) => model.clone(),
+            Kept::Nothing(_) => Arc::default(),
         })
     }
 
@@ -323,6 +346,9 @@ impl Course {
         let shared = &*field.shared;
         if let Some(attempt) = self.call().attempt() {
             close(attempt, &error);
+        }
+        if self.resuming.is_some() {
+            return self.fail_resuming(field, error);
         }
         let failover = shared.config.classify.classify(&error).failover;
         let from = self.target(field);
@@ -347,12 +373,7 @@ impl Course {
             return Err(self.exhausted(field));
         };
         self.ask(field, AttemptCause::Failover, askable - 1)?;
-        if let Some(room) = room {
-            room.renew(&mut self.room);
-        }
-        if let (Some(room), Some(attempt)) = (&mut self.room, self.kept.call().attempt()) {
-            room.keep_for(attempt);
-        }
+        self.take_room(room);
         let to = self.target(field).name;
         shared.failovers.fetch_add(1, Relaxed);
         shared.events.tell(|| FailoverEvent::FailedOver {
@@ -361,6 +382,16 @@ impl Course {
             kind,
         });
         Ok(())
+    }
+
+    /// Has room for the attempt that was opened.
+    fn take_room(&mut self, room: Option<ReservedAttempt>) {
+        if let Some(room) = room {
+            room.renew(&mut self.room);
+        }
+        if let (Some(room), Some(attempt)) = (&mut self.room, self.kept.call().attempt()) {
+            room.keep_for(attempt);
+        }
     }
 
     /// Opens an attempt for the target that was chosen, after which `left` others can be asked.
@@ -386,13 +417,16 @@ impl Course {
             return None;
         };
         let own = self.target(field).models.get(request.model()).cloned();
-        let mut asked = if self.left > 0 {
+        let resumes = self.streamed && field.shared.config.resume.is_some();
+        let mut asked = if let Some(prefilled) = self.prefilled(request) {
+            prefilled
+        } else if self.left > 0 || resumes {
             request.clone()
         } else {
             let last = Kept::Call(request.call.clone(), request.model().clone());
             match mem::replace(&mut self.kept, last) {
                 Kept::Request(request) => request,
-                Kept::Call(..) => return None,
+                Kept::Call(..) | Kept::Nothing(_) => return None,
             }
         };
         if let Some(own) = own {
@@ -403,95 +437,4 @@ impl Course {
         }
         Some(asked)
     }
-
-    /// No target is left.
-    #[cold]
-    fn exhausted(&self, field: &Field) -> LlmError {
-        if !self.passed.is_empty() {
-            return self.all_failed(field, NOBODY);
-        }
-        let off = field.roster.targets.iter().all(|t| !t.is_enabled());
-        let why = if off {
-            "no target is enabled"
-        } else {
-            "no target can be asked"
-        };
-        self.all_failed(field, why)
-    }
-
-    /// No target could serve.
-    fn all_failed(&self, field: &Field, why: &'static str) -> LlmError {
-        let shared = &*field.shared;
-        let asked = self.passed.len();
-        shared.exhausted.fetch_add(1, Relaxed);
-        shared.events.tell(|| FailoverEvent::AllFailed { asked });
-        if let ([only], 1) = (&*self.passed, field.roster.targets.len()) {
-            let target = &field.roster.targets[only.place];
-            return self.end(field, with_target(only.error.clone(), target));
-        }
-        let reasons = self.reasons(field);
-        let mut all = LlmError::new(ErrorKind::AllTargetsFailed, why);
-        // The earliest moment at which one of them could work.
-        let waits = reasons.iter().filter_map(|r| r.error.retry_after());
-        if let Some(after) = waits.min() {
-            all = all.with_retry_after(after);
-        }
-        if let Some(last) = self.passed.last() {
-            all = all.with_source(last.error.clone());
-        }
-        self.end(field, all.with_attempts(reasons))
-    }
-
-    /// The error that a call ends with although targets remain.
-    fn final_error(&self, error: LlmError, from: &TargetState, field: &Field) -> LlmError {
-        let error = with_target(error, from);
-        let late = error.kind() == ErrorKind::Timeout(TimeoutClock::Total);
-        if late && error.attempts().is_empty() && !self.passed.is_empty() {
-            return error.with_attempts(self.reasons(field));
-        }
-        error
-    }
-
-    /// Why each target did not serve: those that were asked in the order of asking, then those that were
-    /// passed over.
-    fn reasons(&self, field: &Field) -> Vec<FailedAttempt> {
-        let targets = &field.roster.targets;
-        let asked = self
-            .passed
-            .iter()
-            .map(|p| FailedAttempt::new(targets[p.place].name, p.error.clone()));
-        let (now, needs) = (field.shared.now(), self.needs.unwrap_or_default());
-        let rest = targets.iter().enumerate().filter_map(|(place, target)| {
-            let tried = self.passed.iter().any(|passed| passed.place == place);
-            // How it returns does not matter here.
-            let look = target.look(needs, now, std::time::Duration::ZERO);
-            let error = if tried { None } else { reason(look, now) };
-            Some(FailedAttempt::new(target.name, error?))
-        });
-        asked.chain(rest).collect()
-    }
-
-    fn end(&self, field: &Field, error: LlmError) -> LlmError {
-        // Another line of attempts knows better how many are left.
-        if let Some(ledger) = self.call().ledger()
-            && !self.rivals(&field.roster).any_open()
-        {
-            ledger.set_untried(self.untried_outside);
-        }
-        error
-    }
-}
-
-/// Records what the attempt that was opened for a target failed with. A driver further in may have
-/// sent it and opened more, or may have opened its own and sent none under this one.
-fn close(attempt: &AttemptRef, error: &LlmError) {
-    if !attempt.was_sent() {
-        let mut all = attempt.ledger().attempts();
-        if !all.any(|other| other.parent == Some(attempt.index())) {
-            return attempt.fail(error);
-        }
-        attempt.set_billed(Billed::No);
-    }
-    attempt.set_error(error);
-    attempt.stamp_ended();
 }

@@ -1,7 +1,7 @@
 //! The future of a call.
 
 use std::{
-    fmt,
+    fmt, mem,
     pin::Pin,
     sync::Arc,
     task::{self, Poll},
@@ -14,6 +14,7 @@ use tower_service::Service;
 
 use crate::{
     course::{Course, Step},
+    resume::Hook,
     service::Set,
     verdict::Tally,
 };
@@ -68,6 +69,8 @@ pin_project! {
     {
         // It was not polled yet.
         SettingOut,
+        // A target was chosen for it before.
+        Chosen,
         // The target was not ready at once.
         Readying {
             #[pin]
@@ -155,7 +158,14 @@ where
             if hold.trial {
                 target.gate.end_trial(hold.spell);
             }
-            return this.course.call().observe(response, *this.since, tally);
+            let response = this.course.call().observe(response, *this.since, tally);
+            return match this.set.resume {
+                Some(resume) if !this.course.is_resuming() => {
+                    let course = mem::replace(this.course, Course::elsewhere());
+                    go_on_with(response, this.set, course, resume)
+                }
+                _ => response,
+            };
         }
         let hold = this.course.release(field);
         target.figures.succeed();
@@ -177,6 +187,54 @@ where
         *this.since = None;
         this.course.fail(field, error)
     }
+}
+
+/// From within a stream that broke, and is gone on with.
+impl<S> FailoverFuture<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse> + Clone,
+    S::Error: Into<LlmError>,
+{
+    /// Asks whom `course` has chosen.
+    pub(crate) const fn chosen(set: Arc<Set<S>>, course: Course) -> Self {
+        Self {
+            course,
+            since: None,
+            state: State::Chosen,
+            set,
+        }
+    }
+
+    /// Lets go of the target that is asked, which has failed with `error` for whoever watches it, and says
+    /// what comes next.
+    #[cold]
+    pub(crate) fn give_up(mut self: Pin<&mut Self>, error: LlmError) -> Step {
+        let this = self.as_mut().project();
+        let mut state = this.state;
+        match this.course.call().attempt() {
+            Some(attempt) => attempt.let_go(&error, || state.set(State::Resting)),
+            None => state.set(State::Resting),
+        }
+        self.failed(error)
+    }
+
+    /// Takes the way of the call out of it, once it is over.
+    pub(crate) fn take_course(self: Pin<&mut Self>) -> Course {
+        mem::replace(self.project().course, Course::elsewhere())
+    }
+}
+
+/// Goes on with the stream of an answer if that breaks. Of several choices each would be another stream.
+fn go_on_with<S>(
+    response: LlmResponse,
+    set: &Arc<Set<S>>,
+    course: Course,
+    resume: Hook<S>,
+) -> LlmResponse {
+    response.map_stream(|stream| match stream.choices() {
+        1 => resume(set.clone(), course, stream),
+        _ => stream,
+    })
 }
 
 impl<S> Future for FailoverFuture<S>
@@ -201,6 +259,10 @@ where
                         this.state.set(State::Resting);
                         return Poll::Ready(Err(error));
                     }
+                    self.as_mut().ask(cx);
+                    continue;
+                }
+                StateProj::Chosen => {
                     self.as_mut().ask(cx);
                     continue;
                 }

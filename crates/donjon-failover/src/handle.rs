@@ -1,20 +1,20 @@
 //! The handle: figures, switches, events.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::Ordering::{Relaxed, Release},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::Ordering::{Relaxed, Release},
 };
 
-use donjon_core::{ErrorKind, Figure, Listener, LlmError, Name, Snapshot};
+use donjon_core::{Figure, Listener, Name, Snapshot};
 
 use crate::{
     capability::Capability,
     error::UnknownTarget,
+    event::FailoverEvent,
     report::{HealthReport, TargetStatus},
-    state::{DISABLED, DRAINING, Shared, TargetState, UNLIMITED, millis},
+    resume::ResumeWay,
+    state::{DISABLED, DRAINING, Shared, TargetState, UNLIMITED},
+    stats::TargetStats,
 };
 
 /// Reads and controls a [`Failover`](crate::Failover), all clones of it together.
@@ -52,6 +52,21 @@ impl FailoverHandle {
     /// How many calls no target could serve.
     pub fn exhausted(&self) -> u64 {
         self.shared.exhausted.load(Relaxed)
+    }
+
+    /// How many streams that broke were continued so; one that broke twice counts twice.
+    pub fn resumed(&self, way: ResumeWay) -> u64 {
+        self.shared.resumed[way as usize].load(Relaxed)
+    }
+
+    /// How many streams broke and could not be continued, where resuming is switched on.
+    pub fn resume_failed(&self) -> u64 {
+        self.shared.resume_failed.load(Relaxed)
+    }
+
+    /// How often a target rejected an answer that was begun elsewhere.
+    pub fn prefill_rejected(&self) -> u64 {
+        self.shared.prefill_rejected.load(Relaxed)
     }
 
     /// Asks `name` from now on.
@@ -166,6 +181,15 @@ impl FailoverHandle {
         self.change(name, |target| target.set_context_window(tokens))
     }
 
+    /// Changes [`Target::continues`](crate::Target::continues). A rejected prefill before is forgotten.
+    ///
+    /// # Errors
+    ///
+    /// No target has this name.
+    pub fn set_continues(&self, name: &str, continues: bool) -> Result<(), UnknownTarget> {
+        self.change(name, |target| target.prefill.set(continues))
+    }
+
     fn switch(&self, name: &str, enabled: bool) -> Result<(), UnknownTarget> {
         self.turn(name, DISABLED, !enabled, |target| {
             if enabled {
@@ -217,6 +241,14 @@ impl Snapshot for FailoverHandle {
             Figure::counter("failovers", self.failovers()),
             Figure::counter("exhausted", self.exhausted()),
         ];
+        if self.shared.config.resume.is_some() {
+            for way in ResumeWay::ALL {
+                let resumed = Figure::counter("resumed", self.resumed(way));
+                figures.push(resumed.label("way", way.as_str()));
+            }
+            figures.push(Figure::counter("resume_failed", self.resume_failed()));
+            figures.push(Figure::counter("prefill_rejected", self.prefill_rejected()));
+        }
         let roster = self.shared.roster.load();
         for target in roster
             .targets
@@ -268,164 +300,4 @@ impl Snapshot for FailoverHandle {
             Err("no target is enabled".into())
         }
     }
-}
-
-/// The figures of one target.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct TargetStats {
-    /// Its name.
-    pub name: Name,
-    /// Whether it is asked.
-    pub enabled: bool,
-    /// How it stands.
-    pub status: TargetStatus,
-    /// Why it was taken out, until it is up again.
-    pub reason: Option<DownReason>,
-    /// How often it was taken out.
-    pub ejections: u64,
-    /// For how many calls it could not do what they need.
-    pub incapable: u64,
-    /// How long it takes to the first token, where that is measured; it fades.
-    pub first_token: Option<Duration>,
-    /// How many calls it was given; retries further in are not counted.
-    pub calls: u64,
-    /// How many of them succeeded, streams to their last chunk.
-    pub successes: u64,
-    /// How many of them were dropped.
-    pub cancelled: u64,
-    /// How many of them failed, before the commit point or after it, by kind.
-    pub failures: Vec<(ErrorKind, u64)>,
-    /// What the last of these failed with.
-    pub last_error: Option<LlmError>,
-}
-
-impl TargetStats {
-    fn of(shared: &Shared, state: &TargetState) -> Self {
-        let figures = &state.figures;
-        let now = millis(shared.now());
-        let first_token = state.first_token.read(now, shared.config.decay);
-        Self {
-            name: state.name,
-            enabled: state.is_enabled(),
-            status: TargetStatus::of(shared, state),
-            reason: TargetStatus::reason(shared, state),
-            ejections: state.ejections.load(Relaxed),
-            incapable: state.incapable.load(Relaxed),
-            first_token: first_token.map(|ms| Duration::from_secs_f32(ms / 1e3)),
-            successes: figures.successes(),
-            cancelled: figures.cancelled(),
-            failures: figures.failures_by_kind(),
-            last_error: figures.last_error(),
-            // Read last, so that no more seem to have ended than began.
-            calls: figures.calls(),
-        }
-    }
-
-    /// How many calls failed with `kind`.
-    pub fn failed_with(&self, kind: ErrorKind) -> u64 {
-        let mut of_kind = self.failures.iter().filter(|(k, _)| *k == kind);
-        of_kind.next().map_or(0, |(_, count)| *count)
-    }
-
-    /// How many calls failed.
-    pub fn failed(&self) -> u64 {
-        self.failures.iter().map(|(_, count)| count).sum()
-    }
-
-    /// How many calls have not ended.
-    pub fn in_flight(&self) -> u64 {
-        let ended = self.successes + self.cancelled + self.failed();
-        self.calls.saturating_sub(ended)
-    }
-}
-
-/// Why a target was taken out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum DownReason {
-    /// It failed once too often, the last time with this.
-    Failing(ErrorKind),
-    /// Too many of its calls failed.
-    FailureRate,
-    /// It was slow once too often.
-    Slow,
-    /// Its probes fail.
-    Probe,
-}
-
-impl DownReason {
-    /// The word for it; of a target that is failing, that of its last error.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Failing(kind) => kind.as_str(),
-            Self::FailureRate => "failure_rate",
-            Self::Slow => "slow",
-            Self::Probe => "probe",
-        }
-    }
-}
-
-/// What happens in a failover.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum FailoverEvent {
-    /// A target failed, and another is asked.
-    FailedOver {
-        /// The one that failed.
-        from: Name,
-        /// The one that is asked.
-        to: Name,
-        /// What it failed with.
-        kind: ErrorKind,
-    },
-    /// No target could serve a call.
-    AllFailed {
-        /// How many were asked.
-        asked: usize,
-    },
-    /// A target is taken out.
-    TargetDown {
-        /// The target.
-        target: Name,
-        /// Why.
-        reason: DownReason,
-        /// For how long; `None`: until its probes say otherwise.
-        out_for: Option<Duration>,
-    },
-    /// A target that was out works again, and gets more calls by and by.
-    FailedBack {
-        /// The target.
-        target: Name,
-    },
-    /// A target that was out, or draining, gets all its calls again.
-    TargetUp {
-        /// The target.
-        target: Name,
-    },
-    /// A target gets no more calls, and ends those that it has.
-    Draining {
-        /// The target.
-        target: Name,
-    },
-    /// A target was added, or took the place of one of its name.
-    TargetAdded {
-        /// The target.
-        target: Name,
-    },
-    /// A target was taken away.
-    TargetRemoved {
-        /// The target.
-        target: Name,
-    },
-    /// A target is asked from now on.
-    TargetEnabled {
-        /// The target.
-        target: Name,
-    },
-    /// A target is no longer asked.
-    TargetDisabled {
-        /// The target.
-        target: Name,
-    },
 }

@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc};
 use tower_layer::Layer;
 
 use crate::{
-    error::ConfigError, handle::FailoverHandle, probe::Probing, service::Failover, state::Shared,
-    target::Target,
+    error::ConfigError, handle::FailoverHandle, probe::Probing, resume::Hook, service::Failover,
+    state::Shared, target::Target,
 };
 
 /// Gives a service fallbacks: the service that it is put around is the first target.
@@ -17,6 +17,7 @@ pub struct FailoverLayer<S> {
     shared: Arc<Shared>,
     fallbacks: Arc<[S]>,
     probing: Arc<Probing>,
+    resume: Option<Hook<S>>,
 }
 
 impl<S> FailoverLayer<S> {
@@ -36,11 +37,13 @@ impl<S> FailoverLayer<S> {
         shared: Arc<Shared>,
         fallbacks: Arc<[S]>,
         probing: Arc<Probing>,
+        resume: Option<Hook<S>>,
     ) -> Self {
         Self {
             shared,
             fallbacks,
             probing,
+            resume,
         }
     }
 
@@ -56,7 +59,7 @@ impl<S: Clone> Layer<S> for FailoverLayer<S> {
     fn layer(&self, inner: S) -> Failover<S> {
         let services = std::iter::once(inner).chain(self.fallbacks.iter().cloned());
         let (shared, probing) = (self.shared.clone(), self.probing.clone());
-        Failover::new(shared, services.collect(), probing, true)
+        Failover::new(shared, services.collect(), probing, true, self.resume)
     }
 }
 

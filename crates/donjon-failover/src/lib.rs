@@ -1,4 +1,4 @@
-//! Routing and failover between language model targets as a tower service, up to the first token.
+//! Routing and failover between language model targets as a tower service, before the first token and after.
 //!
 //! # What it does
 //!
@@ -11,7 +11,8 @@
 //! asked for [a model of its own](Target::map_model), and can be added, changed, drained and
 //! [removed](Failover::remove) while calls go by. With a [`HealthPolicy`] those whose calls go badly are
 //! left alone for a while and come back gradually, with a [probe](Target::probe) so are those that do not
-//! answer it. When all failed, the error keeps the reason of [each](donjon_core::LlmError::attempts) and
+//! answer it. A stream that breaks later, where [`resume`](FailoverBuilder::resume) is switched on, is
+//! continued by another target, as one answer. When all failed, the error keeps the reason of [each](donjon_core::LlmError::attempts) and
 //! says when the first could work again. A [`FailoverHandle`] shows figures, a [`HealthReport`], switches,
 //! and tells of events.
 //!
@@ -19,8 +20,8 @@
 //!
 //! It does not ask the same target twice (`donjon-retry`, around each target, does), sets no time
 //! limit but on a target's readiness (`donjon-timeout` does), makes nobody wait for a place
-//! (`donjon-pool` does), and does not heal a stream that breaks after its first token: that is told
-//! in-band, and counted here.
+//! (`donjon-pool` does), and notices no silence in a stream (`donjon-timeout` does). A stream in which a
+//! tool was called is not continued.
 //!
 //! # Where it stands
 //!
@@ -63,36 +64,43 @@ mod builder;
 mod capability;
 mod course;
 mod error;
+mod event;
 mod ewma;
 mod figures;
 mod future;
 mod handle;
 mod health;
 mod layer;
+mod measure;
 mod met;
 mod probe;
 mod reason;
 mod report;
+mod resume;
 mod rivals;
 mod route;
 mod scan;
 mod service;
 mod state;
+mod stats;
 mod target;
 mod verdict;
 
 pub use builder::{DEFAULT_DECAY, DEFAULT_PATIENCE, FailoverBuilder};
 pub use capability::Capability;
 pub use error::{ConfigError, UnknownTarget};
+pub use event::{DownReason, FailoverEvent};
 pub use future::FailoverFuture;
-pub use handle::{DownReason, FailoverEvent, FailoverHandle, TargetStats};
+pub use handle::FailoverHandle;
 pub use health::HealthPolicy;
 pub use layer::FailoverLayer;
 pub use probe::{Probe, Probes};
 pub use report::{HealthReport, TargetHealth, TargetStatus};
+pub use resume::{Resume, ResumeWay};
 pub use route::{
     Candidates, LeastBusy, LeastLatency, LowestCost, Ordered, Prices, RoundRobin, Route, Sticky,
     TargetView, Weighted,
 };
 pub use service::Failover;
+pub use stats::TargetStats;
 pub use target::{Target, WhenOut};

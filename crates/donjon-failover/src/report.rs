@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use donjon_core::{LlmError, Name};
 
 use crate::{
-    handle::DownReason,
+    event::DownReason,
     health::Status,
     state::{DISABLED, DOWN, DRAINING, REMOVED, Shared, TargetState, lock},
 };

@@ -10,6 +10,7 @@ mod weighted;
 use donjon_core::{LlmRequest, Name};
 
 pub use busy::LeastBusy;
+pub(crate) use cost::guess;
 pub use cost::{LowestCost, Prices};
 pub use latency::LeastLatency;
 pub use rotation::{Ordered, RoundRobin};
@@ -18,8 +19,9 @@ pub(crate) use sticky::text_hash;
 pub use weighted::Weighted;
 
 use crate::{
+    measure::millis,
     scan::Which,
-    state::{Roster, TargetState, millis},
+    state::{Roster, TargetState},
 };
 
 /// Chooses the target that a call asks, and, when it fails, the one after it.

@@ -20,9 +20,11 @@ use crate::{
     builder::FailoverBuilder,
     course::Field,
     error::{ConfigError, UnknownTarget},
+    event::FailoverEvent,
     future::FailoverFuture,
-    handle::{FailoverEvent, FailoverHandle},
+    handle::FailoverHandle,
     probe::Probing,
+    resume::Hook,
     state::{REMOVED, Roster, Shared, TargetState, lock},
     target::Target,
 };
@@ -43,6 +45,8 @@ pub struct Failover<S> {
 pub(crate) struct Set<S> {
     pub(crate) field: Field,
     pub(crate) services: Box<[S]>,
+    /// Goes on with streams that break.
+    pub(crate) resume: Option<Hook<S>>,
     version: u64,
 }
 
@@ -66,11 +70,13 @@ impl<S> Failover<S> {
         services: Box<[S]>,
         probing: Arc<Probing>,
         layered: bool,
+        resume: Option<Hook<S>>,
     ) -> Self {
         let roster = shared.roster.load_full();
         let set = Set {
             field: Field { shared, roster },
             services,
+            resume,
             version: 0,
         };
         Self {
@@ -186,6 +192,7 @@ impl<S: Clone> Failover<S> {
                 roster: roster.clone(),
             },
             services: services.into(),
+            resume: old.resume,
             version,
         }));
         self.live.version.store(version, Release);

@@ -6,23 +6,24 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{
             AtomicBool, AtomicI64, AtomicU32, AtomicU64,
-            Ordering::{AcqRel, Acquire, Relaxed, Release},
+            Ordering::{AcqRel, Acquire, Release},
         },
     },
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use donjon_core::{Call, Classify, DefaultTable, Disposition, ErrorKind, Events, LlmError, Name};
+use donjon_core::{Classify, DefaultTable, Disposition, ErrorKind, Events, LlmError, Name};
 use tokio::time::Instant;
 
 use crate::{
     capability::{Capability, EVERYTHING, Needs},
+    event::FailoverEvent,
     ewma::PeakEwma,
     figures::Figures,
-    handle::FailoverEvent,
     health::{Gate, HealthPolicy, History, Standing, Status, nanos},
     probe::Probe,
+    resume::{Prefills, Resume, ResumeWay},
     route::{Route, text_hash},
     target::{Models, Target, WhenOut},
 };
@@ -40,6 +41,7 @@ pub(crate) struct Config {
     pub(crate) when_out: WhenOut,
     /// Over how long a latency fades.
     pub(crate) decay: Duration,
+    pub(crate) resume: Option<Resume>,
 }
 
 /// What all clones of a failover share.
@@ -58,6 +60,11 @@ pub(crate) struct Shared {
     pub(crate) failovers: AtomicU64,
     /// How many calls every target failed.
     pub(crate) exhausted: AtomicU64,
+    /// How many streams were continued, by the way.
+    pub(crate) resumed: [AtomicU64; ResumeWay::ALL.len()],
+    /// How many streams broke and could not be continued.
+    pub(crate) resume_failed: AtomicU64,
+    pub(crate) prefill_rejected: AtomicU64,
     /// Held while the standing or a switch of a target changes, never on the way of a call that works.
     changes: Mutex<()>,
 }
@@ -75,6 +82,9 @@ impl Shared {
             events: Events::new(EVENTS),
             failovers: AtomicU64::new(0),
             exhausted: AtomicU64::new(0),
+            resumed: Default::default(),
+            resume_failed: AtomicU64::new(0),
+            prefill_rejected: AtomicU64::new(0),
             changes: Mutex::new(()),
         }
     }
@@ -202,6 +212,7 @@ pub(crate) struct TargetState {
     pub(crate) incapable: AtomicU64,
     /// When it is probed next.
     pub(crate) next_probe: AtomicU64,
+    pub(crate) prefill: Prefills,
 }
 
 /// No cap.
@@ -259,6 +270,7 @@ impl TargetState {
             ejections: AtomicU64::new(0),
             incapable: AtomicU64::new(0),
             next_probe: AtomicU64::new(0),
+            prefill: Prefills::new(target.continues),
             first_token: PeakEwma::default(),
             answer: PeakEwma::default(),
             figures: Figures::default(),
@@ -289,6 +301,10 @@ impl TargetState {
         } else {
             self.abilities.fetch_and(!capability.bit(), AcqRel);
         }
+    }
+
+    pub(crate) fn has_ability(&self, capability: Capability) -> bool {
+        self.abilities.load(Acquire) & capability.bit() != 0
     }
 
     pub(crate) fn set_context_window(&self, tokens: Option<u64>) {
@@ -372,40 +388,6 @@ impl TargetState {
         let status = self.gate.standing().at(now, Duration::ZERO);
         self.is_enabled() && !self.has(DOWN) && !matches!(status, Status::Out { .. })
     }
-
-    /// Takes in how long the call took that has just committed.
-    pub(crate) fn measure(&self, shared: &Shared, call: &Call, streamed: bool) -> Option<Duration> {
-        let attempt = call.attempt()?;
-        let mut stamps = attempt.stamps();
-        if stamps.committed_at.is_none() {
-            // A driver further in has sent others under this one.
-            let served = attempt.ledger().served_by()?;
-            (stamps.sent_at, stamps.committed_at) = (served.sent_at, served.committed_at);
-            stamps.ended_at = served.ended_at;
-        }
-        let (sent, committed) = (stamps.sent_at?, stamps.committed_at?);
-        let began = shared.nanos_at(attempt.ledger().began_at());
-        let now = millis(began.saturating_add(nanos(committed)));
-        let first = committed.saturating_sub(sent);
-        let decay = shared.config.decay;
-        if streamed {
-            self.first_token.observe(now, first, decay);
-            return Some(first);
-        }
-        // A whole answer that came as a stream has both.
-        let whole = stamps.ended_at.unwrap_or(committed).saturating_sub(sent);
-        self.answer.observe(now, whole, decay);
-        if stamps.ended_at.is_some_and(|ended| ended != committed) {
-            self.first_token.observe(now, first, decay);
-        }
-        Some(whole)
-    }
-}
-
-/// Milliseconds that go round.
-#[expect(clippy::cast_possible_truncation, reason = "they go round")]
-pub(crate) const fn millis(nanos: u64) -> u32 {
-    (nanos / 1_000_000) as u32
 }
 
 impl fmt::Debug for TargetState {
@@ -415,13 +397,5 @@ impl fmt::Debug for TargetState {
             .field("enabled", &self.is_enabled())
             .field("calls", &self.figures.calls())
             .finish_non_exhaustive()
-    }
-}
-
-impl Shared {
-    /// Whether calls in progress at `target` are counted.
-    #[inline]
-    pub(crate) fn counts_load_of(&self, target: &TargetState) -> bool {
-        self.counts_load || target.cap.load(Relaxed) != UNLIMITED
     }
 }

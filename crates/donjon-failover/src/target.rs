@@ -22,6 +22,7 @@ pub struct Target<S> {
     pub(crate) cap: Option<u32>,
     pub(crate) abilities: u32,
     pub(crate) context_window: Option<u64>,
+    pub(crate) continues: bool,
     pub(crate) probe: Option<Arc<dyn Probe>>,
 }
 
@@ -39,6 +40,7 @@ impl<S> Target<S> {
             cap: None,
             abilities: EVERYTHING,
             context_window: None,
+            continues: false,
             probe: None,
         }
     }
@@ -104,6 +106,15 @@ impl<S> Target<S> {
         self
     }
 
+    /// Whether it goes on with an answer that another target began: given the request and, as the last
+    /// message, the assistant's text so far, it answers with what follows. Default no. (Targets that can do
+    /// [everything](Capability::Prefill) are only said not to reject such a request; many begin anew.)
+    #[must_use]
+    pub const fn continues(mut self, continues: bool) -> Self {
+        self.continues = continues;
+        self
+    }
+
     /// Looks actively whether it works, as [`Probes`](crate::Probes) says.
     #[must_use]
     pub fn probe(mut self, probe: impl Probe) -> Self {
@@ -124,6 +135,7 @@ impl<S> Target<S> {
             cap: self.cap,
             abilities: self.abilities,
             context_window: self.context_window,
+            continues: self.continues,
             probe: self.probe,
         }
     }

@@ -11,9 +11,10 @@ use std::{
 use donjon_core::{Call, DropReason, End, Health, LlmError, Observer, Outcome};
 
 use crate::{
-    handle::{DownReason, FailoverEvent},
+    event::{DownReason, FailoverEvent},
     health::{HealthPolicy, Standing, Status, Verdict, nanos, next_spell},
-    state::{Shared, TargetState, lock, millis},
+    measure::millis,
+    state::{Shared, TargetState, lock},
 };
 
 /// What a call holds of the target that it asks.

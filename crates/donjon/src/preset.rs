@@ -6,10 +6,12 @@ use donjon_budget::{BudgetLayer, Budgets};
 use donjon_cache::CacheLayer;
 use donjon_circuit_breaker::{BreakerBuilder, BreakerLayer};
 use donjon_core::{
-    CommitLayer, Name,
+    CommitLayer, LlmError, LlmRequest, LlmResponse, Name,
     shape::{CheckService, Gate},
 };
-use donjon_failover::{Failover, FailoverBuilder, HealthPolicy, Probes, Route, Target, WhenOut};
+use donjon_failover::{
+    Failover, FailoverBuilder, HealthPolicy, Probes, Resume, Route, Target, WhenOut,
+};
 use donjon_hedge::HedgeLayer;
 use donjon_pool::{PoolBuilder, PoolLayer};
 use donjon_rate_limit::{RateLimitBuilder, RateLimitLayer};
@@ -17,6 +19,7 @@ use donjon_retry::RetryLayer;
 use donjon_timeout::{DeadlineLayer, TimeoutLayer};
 use donjon_token_count::TokenCountLayer;
 use tower_layer::Layer;
+use tower_service::Service;
 
 use crate::{
     cached::Cached,
@@ -120,6 +123,19 @@ impl<S> Preset<S> {
     #[must_use]
     pub fn latency_decay(mut self, decay: Duration) -> Self {
         self.failover = self.failover.latency_decay(decay);
+        self
+    }
+
+    /// How streams that break after their first token are continued, on targets that have not failed the
+    /// call; default not at all: the caller is told. Each attempt goes through all layers of its target.
+    #[must_use]
+    pub fn resume(mut self, resume: impl Into<Option<Resume>>) -> Self
+    where
+        S: Service<LlmRequest, Response = LlmResponse> + Clone + Send + Sync + 'static,
+        S::Error: Into<LlmError>,
+        S::Future: Send,
+    {
+        self.failover = self.failover.resume(resume);
         self
     }
 

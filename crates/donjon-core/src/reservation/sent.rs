@@ -77,16 +77,24 @@ impl Sent {
     }
 
     /// What all attempts but the `serving` one have used. Where it is not known what an attempt failed
-    /// with, it was `error`; where it is not known what it used, it was a prompt of `input` tokens.
+    /// with, it was `error`; where it is not known what it used, it was a prompt of `input` tokens. Where
+    /// the answer `told` what it used and was resumed, it told that of all which had committed.
     pub(super) fn spent(
         &self,
         serving: Option<u32>,
+        told: bool,
         error: Option<&LlmError>,
         input: u64,
     ) -> Spent {
         let mut spent = Spent::default();
-        for attempt in self.attempts() {
+        let attempts = self.attempts();
+        let resumes = |attempt: &Attempt| attempt.cause == AttemptCause::Resume;
+        let told = told && attempts.iter().any(resumes);
+        for attempt in attempts {
             if Some(attempt.index) == serving || attempt.sent_at.is_none() {
+                continue;
+            }
+            if told && attempt.committed_at.is_some() {
                 continue;
             }
             let error = match (&attempt.error, attempt.dropped) {

@@ -137,7 +137,7 @@ async fn what_attempts_before_have_used_is_settled_where_another_serves() {
     broken.stamp_committed();
     broken.set_usage(&Usage::new(90, 3));
     broken.set_error(&LlmError::new(ErrorKind::Transport, ""));
-    sent(&mut request, AttemptCause::Resume).set_dropped(DropReason::Superseded);
+    sent(&mut request, AttemptCause::Hedge).set_dropped(DropReason::Superseded);
     request.call.open_attempt(AttemptCause::Hedge);
     let served = sent(&mut request, AttemptCause::Hedge);
     serve(&served, reservation, Usage::new(80, 20));
@@ -207,6 +207,32 @@ async fn under_an_attempt_only_those_that_repeat_it_count() {
     let second = sent(&mut request, AttemptCause::Retry);
     serve(&second, reservation, Usage::new(80, 20));
     let expected = Settlement::Estimated(Usage::new(180, 20));
+    assert_eq!(book.try_iter().collect::<Vec<_>>(), [expected]);
+}
+
+/// A stream that was resumed tells the usage of all whose tokens it showed; what failed before it showed any
+/// comes on top.
+#[tokio::test]
+async fn the_attempts_of_a_stream_that_was_resumed_are_in_what_it_tells() {
+    let (mut request, reservation, book) = outside(ESTIMATE);
+    let broken = sent(&mut request, AttemptCause::First);
+    broken.stamp_committed();
+    broken.set_error(&LlmError::new(ErrorKind::Incomplete, ""));
+    let vain = sent(&mut request, AttemptCause::Resume);
+    vain.fail(&timeout());
+    let third = sent(&mut request, AttemptCause::Resume);
+    serve(&third, reservation, Usage::new(280, 90));
+    let expected = Settlement::Estimated(Usage::new(380, 90));
+    assert_eq!(book.try_iter().collect::<Vec<_>>(), [expected]);
+
+    // It told nothing: each is as good as its prompt, and what was shown counts once.
+    let (mut request, mut reservation, book) = outside(ESTIMATE);
+    sent(&mut request, AttemptCause::First).stamp_committed();
+    sent(&mut request, AttemptCause::Resume).stamp_committed();
+    reservation.committed(&Head::new("m"));
+    reservation.chunk(&Chunk::text("12345678"));
+    drop(reservation);
+    let expected = Settlement::Estimated(Usage::new(200, 2));
     assert_eq!(book.try_iter().collect::<Vec<_>>(), [expected]);
 }
 

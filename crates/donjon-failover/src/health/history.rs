@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::HealthPolicy;
-use crate::handle::DownReason;
+use crate::event::DownReason;
 
 /// The faults of one target. It is looked at only when one happens, so that a success costs nothing
 /// but its count.

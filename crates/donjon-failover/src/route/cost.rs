@@ -60,7 +60,8 @@ impl<P: Prices> Route for LowestCost<P> {
     }
 }
 
-fn guess(request: &LlmRequest) -> Estimate {
+/// What a request may use where nobody has counted.
+pub(crate) fn guess(request: &LlmRequest) -> Estimate {
     let Prompt::Chat(chat) = request.prompt() else {
         return Estimate::new(512, 0);
     };

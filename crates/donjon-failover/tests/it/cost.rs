@@ -8,13 +8,14 @@ use std::{
 };
 
 use donjon_core::{
-    ChatCompletion, Completion, Estimate, Head, Identity, KeyBy, LlmError, LlmRequest, LlmResponse,
-    Name, NanoUsd,
+    Body, ChatCompletion, Chunk, Completion, Estimate, FinishReason, Head, Identity, KeyBy,
+    LlmError, LlmRequest, LlmResponse, Name, NanoUsd, ResponseStream,
 };
 use donjon_failover::{
-    Failover, HealthPolicy, LeastBusy, LeastLatency, LowestCost, Ordered, RoundRobin, Route,
-    Sticky, Target, Weighted,
+    Failover, HealthPolicy, LeastBusy, LeastLatency, LowestCost, Ordered, Resume, RoundRobin,
+    Route, Sticky, Target, Weighted,
 };
+use futures_util::StreamExt;
 use tower::Service;
 
 #[derive(Clone)]
@@ -39,10 +40,16 @@ impl Service<LlmRequest> for Leaf {
 
 #[test]
 fn a_call_that_is_answered_whole_allocates_nothing_but_its_ledger() {
+    whole_answers_allocate_nothing(None);
+    whole_answers_allocate_nothing(Some(Resume::new()));
+}
+
+fn whole_answers_allocate_nothing(resume: Option<Resume>) {
     let leaf = Leaf(ChatCompletion::text("m", "hi").into());
     let targets = ["a", "b", "c"].map(|name| Target::new(name, leaf.clone()).map_model("m", "own"));
     let mut failover = Failover::builder()
         .targets(targets)
+        .resume(resume)
         .build()
         .expect("a good configuration");
     // Whatever is made once a thread is made here.
@@ -111,6 +118,47 @@ fn choosing_allocates_nothing_however_many_targets_there_are() {
         handle.set_priority("cost-2", 1).expect("it is there");
         assert_eq!(ask(&request), 0, "each is looked at");
     }
+}
+
+/// A stream that is kept in case it breaks has one box more, and a text that grows; its chunks are not
+/// copied.
+#[test]
+fn a_stream_that_can_be_continued_allocates_hardly_more() {
+    let read = |resume: Option<Resume>| {
+        let leaf = tower::service_fn(|request: LlmRequest| {
+            let texts = (0..1000).map(|_| Ok(Chunk::text(" keep")));
+            let end = [Ok(Chunk::finish(FinishReason::Stop))];
+            let stream = futures_util::stream::iter(texts.chain(end));
+            let head = Head::new(request.model().clone());
+            let answer = LlmResponse::stream(head, ResponseStream::new(1, stream));
+            ready(Ok::<_, LlmError>(answer))
+        });
+        let targets = ["a", "b"].map(|name| Target::new(name, leaf));
+        let failover = Failover::builder().targets(targets).resume(resume).build();
+        let mut failover = failover.expect("a good configuration");
+        let read = |mut request: LlmRequest| {
+            request.call.begin();
+            let cx = &mut Context::from_waker(Waker::noop());
+            let Poll::Ready(Ok(answer)) = pin!(failover.call(request)).poll(cx) else {
+                panic!("no answer at once")
+            };
+            let Body::Stream(mut stream) = answer.body else {
+                panic!("no stream")
+            };
+            let mut chunks = 0;
+            while let Poll::Ready(Some(item)) = stream.poll_next_unpin(cx) {
+                chunks += usize::from(black_box(item).is_ok());
+            }
+            assert_eq!(chunks, 1001);
+        };
+        let mut read = read;
+        read(LlmRequest::chat("m", []).streamed());
+        let request = LlmRequest::chat("m", []).streamed();
+        allocation_counter::measure(|| read(request)).count_total
+    };
+    let (off, on) = (read(None), read(Some(Resume::new())));
+    let growth = u64::from((1000 * 5_u32).ilog2());
+    assert!(on > off && on <= off + 1 + growth, "{on} instead of {off}");
 }
 
 struct Boxed(Box<dyn Route>);

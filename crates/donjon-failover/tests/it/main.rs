@@ -12,6 +12,7 @@ mod ledger;
 mod live;
 mod model;
 mod readiness;
+mod resume;
 mod rivals;
 mod routing;
 mod streams;

@@ -11,7 +11,7 @@ use std::{
 
 use donjon::{
     End, LlmError, LlmRequest, LlmResponse, Observer, Preset, Watch,
-    failover::Target,
+    failover::{Resume, ResumeWay, Target},
     providers::{
         OpenAi, Provider,
         transport::{HttpClient, Proxy},
@@ -87,6 +87,15 @@ fn script(random: u64) -> Script {
 
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_calls_dropped_at_random_moments_leave_nothing() {
+    drop_ten_thousand(None).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nor_do_streams_that_are_continued() {
+    drop_ten_thousand(Some(Resume::new())).await;
+}
+
+async fn drop_ten_thousand(resume: Option<Resume>) {
     let seed = std::cell::Cell::new(7_u64);
     let random = move || {
         // A linear congruential generator: the same moments in every run.
@@ -107,7 +116,8 @@ async fn ten_thousand_calls_dropped_at_random_moments_leave_nothing() {
     let inner = Gauge::default();
     let outer = Gauge::default();
     // Half of the calls fail, and every circuit would open.
-    let mut preset = Preset::new().breaker(None);
+    let resumes = resume.is_some();
+    let mut preset = Preset::new().breaker(None).resume(resume);
     let mut clients = Vec::new();
     for (at, upstream) in upstreams.iter().enumerate() {
         let client = HttpClient::builder()
@@ -120,7 +130,7 @@ async fn ten_thousand_calls_dropped_at_random_moments_leave_nothing() {
             .build()
             .expect("good");
         let leaf = Watched(Provider::new(codec, client), inner.clone());
-        preset = preset.target(Target::new(format!("t{at}"), leaf));
+        preset = preset.target(Target::new(format!("t{at}"), leaf).continues(at == 1));
     }
     let stack = preset.build().expect("good");
 
@@ -160,6 +170,12 @@ async fn ten_thousand_calls_dropped_at_random_moments_leave_nothing() {
         assert_eq!((stats.in_flight, stats.waiting), (0, 0), "{stats:?}");
     }
     assert_eq!(stack.retry().parked(), 0);
+    let failover = stack.failover();
+    let resumed: u64 = ResumeWay::ALL
+        .iter()
+        .map(|way| failover.resumed(*way))
+        .sum();
+    assert_eq!(resumed > 50, resumes, "{resumed} were");
 
     // And it still serves.
     upstreams[0].push(Script::answer("still here"));

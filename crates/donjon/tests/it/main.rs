@@ -7,6 +7,7 @@ mod hedge;
 mod laws;
 mod layers;
 mod money;
+mod resume;
 mod scenarios;
 mod targets;
 
