@@ -1,8 +1,11 @@
 //! Whom a stream that broke asks, and what is heard of it.
 
-use donjon_core::ErrorKind;
+use std::task::{Context, Poll};
+
+use donjon_core::{Body, ErrorKind};
 use donjon_failover::{HealthPolicy, Resume, ResumeWay, Target, Weighted, WhenOut};
-use donjon_testkit::Script;
+use donjon_testkit::{Script, probe::CountingWaker};
+use futures_util::StreamExt;
 
 use super::{begun, builder, continuing, cut, get, rejecting, resuming, words};
 use crate::{counts, model, reasons, request};
@@ -122,7 +125,24 @@ async fn a_target_that_is_full_goes_to_the_next_and_places_come_back() {
         assert_eq!(get(&failover, request()).await.text(), words(60));
     }
     assert_eq!(failover.handle().resumed(ResumeWay::Prefill), 20);
-    assert_eq!(models[2].count(), 0, "its place came back each time");
+    assert_eq!(
+        counts(&models)[1..],
+        [20, 0],
+        "its place came back each time"
+    );
+
+    let answer = crate::ask(&failover, request().streamed()).await;
+    let Ok(Body::Stream(mut held)) = answer.map(|answer| answer.body) else {
+        panic!("it does not stream")
+    };
+    while models[1].count() == 20 {
+        held.next().await.expect("more").expect("no error");
+    }
+    assert_eq!(get(&failover, request()).await.text(), words(60));
+    assert_eq!(counts(&models)[1..], [21, 1]);
+    drop(held);
+    assert_eq!(get(&failover, request()).await.text(), words(60));
+    assert_eq!(counts(&models)[1..], [22, 1]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -192,4 +212,35 @@ async fn a_panic_further_in_is_the_callers() {
     let task = tokio::spawn(super::read(answer));
     assert!(task.await.expect_err("it panicked").is_panic());
     assert_eq!((a.in_progress(), b.in_progress()), (0, 0));
+}
+
+/// S12, T7: whoever waits registers a waker, and nothing is read ahead of the caller.
+#[tokio::test(start_paused = true)]
+async fn it_waits_without_spinning_and_reads_no_further_than_the_caller() {
+    let (a, b) = (
+        model(cut(40)),
+        model(Script::words(60).stall_after(50, None)),
+    );
+    let failover = resuming(&[(&a, false), (&b, false)]);
+    let answer = crate::ask(&failover, request().streamed()).await;
+    let Ok(Body::Stream(mut stream)) = answer.map(|answer| answer.body) else {
+        panic!("it does not stream")
+    };
+    let wakes = CountingWaker::new();
+    let waker = wakes.waker();
+    let cx = &mut Context::from_waker(&waker);
+    let mut texts = 0;
+    let mut next = || stream.poll_next_unpin(cx);
+    while let Poll::Ready(item) = next() {
+        texts += usize::from(item.expect("more").expect("no error").text().is_some());
+        let read = a.calls()[0].chunks + b.calls().first().map_or(0, |call| call.chunks);
+        // The role of each; and of the second what was shown already, when it is asked.
+        let swallowed = if b.count() > 0 { 40 } else { 0 };
+        assert!(
+            read <= texts + 2 + swallowed,
+            "{read} read for {texts} shown"
+        );
+    }
+    assert_eq!((texts, wakes.count()), (50, 0));
+    assert!(next().is_pending());
 }
