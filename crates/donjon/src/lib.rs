@@ -58,6 +58,8 @@
 #[cfg(feature = "preset")]
 mod cached;
 #[cfg(feature = "preset")]
+mod counted;
+#[cfg(feature = "preset")]
 mod preset;
 #[cfg(feature = "preset")]
 mod stack;

@@ -19,6 +19,7 @@ use tower_layer::Layer;
 
 use crate::{
     cached::Cached,
+    counted::Counted,
     stack::{Handles, Stack, TargetHandles},
 };
 
@@ -299,11 +300,8 @@ impl<S> Preset<S> {
             callers: callers.as_ref().map(RateLimitLayer::handle),
             targets: handles,
         };
-        let figure = callers.as_ref().and(tokens.as_ref());
-        let figure = figure.map(TokenCountLayer::figure);
-        let limited = Gate::new(failover, callers.map(|callers| callers.admitter()));
-        let counted = CheckService::new(limited, figure);
-        let cached = Cached::new(counted, cache.as_ref());
+        let callers = callers.map(|callers| Counted::new(&callers, tokens.as_ref()));
+        let cached = Cached::new(Gate::new(failover, callers), cache.as_ref());
         Ok(Stack::new(deadline.layer(cached), handles))
     }
 }

@@ -19,20 +19,19 @@ use donjon_pool::{Admitter, PoolHandle};
 use donjon_rate_limit::{Limiter, RateLimitHandle};
 use donjon_retry::{Retry, RetryHandle};
 use donjon_timeout::{Deadline, Timeout, TimeoutHandle};
-use donjon_token_count::{TokenCounter, TokenFigure, TokenHandle};
+use donjon_token_count::{TokenCounter, TokenHandle};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use crate::cached::Cached;
+use crate::{cached::Cached, counted::Counted};
 
 /// From the inside out.
 type Attempt<S> = CheckService<Timeout<Commit<S>>, Option<Admit>>;
 type Queued<S> = Gate<Gate<Attempt<S>, Option<Limiter>>, Option<Admitter>>;
 type Paid<S> = CheckService<Queued<S>, Option<BudgetCheck>>;
-type Counted<S> = CheckService<Paid<S>, Option<TokenCounter>>;
-type OfTarget<S> = Retry<CheckService<Counted<S>, Option<Peek>>>;
-type OfCaller<S> = Gate<Failover<OfTarget<S>>, Option<Limiter>>;
-type Inner<S> = Deadline<Cached<CheckService<OfCaller<S>, Option<TokenFigure>>>>;
+type OfModel<S> = CheckService<Paid<S>, Option<TokenCounter>>;
+type OfTarget<S> = Retry<CheckService<OfModel<S>, Option<Peek>>>;
+type Inner<S> = Deadline<Cached<Gate<Failover<OfTarget<S>>, Option<Counted>>>>;
 
 /// The preset stack around the targets of a [`Preset`](crate::Preset): always ready, cheap to clone.
 pub struct Stack<S> {
