@@ -36,6 +36,23 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// The setting that makes no sense.
+    pub const fn field(&self) -> &'static str {
+        match self {
+            Self::ZeroDelay
+            | Self::Percentile(_)
+            | Self::ZeroMinimumCalls
+            | Self::Bounds { .. } => "delay",
+            Self::MaxHedges(_) => "max_hedges",
+            Self::Budget(_) => "budget",
+            Self::ZeroBurst => "burst",
+            Self::NearlyOut(_) => "nearly_out",
+            Self::Pause { .. } => "pause",
+        }
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -59,6 +59,8 @@
 #[cfg(feature = "preset")]
 mod cached;
 #[cfg(feature = "preset")]
+mod counted;
+#[cfg(feature = "preset")]
 mod hedged;
 #[cfg(feature = "preset")]
 mod preset;

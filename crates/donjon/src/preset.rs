@@ -5,10 +5,7 @@ use std::{error::Error, fmt, sync::RwLock, time::Duration};
 use donjon_budget::{BudgetLayer, Budgets};
 use donjon_cache::CacheLayer;
 use donjon_circuit_breaker::{BreakerBuilder, BreakerLayer};
-use donjon_core::{
-    CommitLayer, LlmError, LlmRequest, LlmResponse, Name,
-    shape::{CheckService, Gate},
-};
+use donjon_core::{CommitLayer, LlmError, LlmRequest, LlmResponse, Name, shape::Gate};
 use donjon_failover::{
     Failover, FailoverBuilder, HealthPolicy, Probes, Resume, Route, Target, WhenOut,
 };
@@ -23,6 +20,7 @@ use tower_service::Service;
 
 use crate::{
     cached::Cached,
+    counted::Counted,
     hedged::Hedged,
     recipe::{OfTarget, Recipe},
     stack::{Handles, Stack, TargetHandles},
@@ -304,11 +302,9 @@ impl<S> Preset<S> {
             hedge: hedge.as_ref().map(HedgeLayer::handle),
             targets: RwLock::new(handles),
         };
+        let callers = callers.map(|callers| Counted::new(&callers, recipe.tokens.as_ref()));
         let hedged = Hedged::new(failover.clone(), hedge.as_ref());
-        let limited = Gate::new(hedged, callers.as_ref().map(RateLimitLayer::admitter));
-        let figure = callers.as_ref().and(recipe.tokens.as_ref());
-        let counted = CheckService::new(limited, figure.map(TokenCountLayer::figure));
-        let cached = Cached::new(counted, cache.as_ref());
+        let cached = Cached::new(Gate::new(hedged, callers), cache.as_ref());
         let inner = deadline.layer(cached);
         Ok(Stack::new(inner, handles, failover, recipe))
     }

@@ -11,28 +11,27 @@ use donjon_budget::BudgetHandle;
 use donjon_cache::CacheHandle;
 use donjon_circuit_breaker::BreakerHandle;
 use donjon_core::{
-    Figure, Labelled, LlmError, LlmRequest, LlmResponse, Name, Snapshot,
-    shape::{CheckService, Gate},
+    Figure, Labelled, LlmError, LlmRequest, LlmResponse, Name, Snapshot, shape::Gate,
 };
 use donjon_failover::{Failover, FailoverHandle, Target, UnknownTarget};
 use donjon_hedge::HedgeHandle;
 use donjon_pool::PoolHandle;
-use donjon_rate_limit::{Limiter, RateLimitHandle};
+use donjon_rate_limit::RateLimitHandle;
 use donjon_retry::RetryHandle;
 use donjon_timeout::{Deadline, TimeoutHandle};
-use donjon_token_count::{TokenFigure, TokenHandle};
+use donjon_token_count::TokenHandle;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::{
     cached::Cached,
+    counted::Counted,
     hedged::Hedged,
     preset::PresetError,
     recipe::{OfTarget, Recipe},
 };
 
-type OfCaller<S> = Gate<Hedged<Failover<OfTarget<S>>>, Option<Limiter>>;
-type Inner<S> = Deadline<Cached<CheckService<OfCaller<S>, Option<TokenFigure>>>>;
+type Inner<S> = Deadline<Cached<Gate<Hedged<Failover<OfTarget<S>>>, Option<Counted>>>>;
 
 /// The preset stack around the targets of a [`Preset`](crate::Preset): always ready, cheap to clone.
 pub struct Stack<S> {

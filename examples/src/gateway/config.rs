@@ -9,6 +9,7 @@ use super::{
     budget::Budget,
     cache::Cache,
     routing::{Health, Probes, StickyBy, Strategy, WhenOut},
+    survive::{Hedge, Resume},
     tokens::Tokens,
 };
 
@@ -116,6 +117,10 @@ pub struct Route {
     pub health: Option<Health>,
     /// How targets are looked at; they are not if not said.
     pub probes: Option<Probes>,
+    /// When a second attempt is made because the first is slow; never if not said.
+    pub hedge: Option<Hedge>,
+    /// How a stream goes on that broke; the caller is told if not said.
+    pub resume: Option<Resume>,
 }
 
 /// Who serves.
@@ -145,6 +150,8 @@ pub struct Target {
     pub prefill: Option<bool>,
     /// Whether it answers in a form that is prescribed.
     pub structured_output: Option<bool>,
+    /// Whether it continues an answer that another one began, where streams are resumed; not if not said.
+    pub continues: Option<bool>,
     /// The tokens that its model takes; a longer prompt goes elsewhere.
     pub context_window: Option<u64>,
 }
@@ -443,6 +450,8 @@ impl Route {
             when_out: None,
             health: None,
             probes: None,
+            hedge: None,
+            resume: None,
         }
     }
 }

@@ -7,6 +7,7 @@ mod config;
 mod leaf;
 mod routes;
 mod routing;
+mod survive;
 mod tokens;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -26,6 +27,7 @@ use donjon::{
 };
 pub use routes::{Routes, RoutesFuture};
 pub use routing::{Health, Probes, StickyBy, Strategy, WhenOut};
+pub use survive::{Hedge, Resume};
 pub use tokens::Tokens;
 use wildmatch::WildMatch;
 

@@ -157,8 +157,7 @@ impl Probes {
 }
 
 impl Route {
-    /// What the failover of the route that is configured at `at` decides by. Ways to survive that a route
-    /// is given beside these (a hedge, resuming) are set here, each by a table of its own.
+    /// What the failover of the route that is configured at `at` decides by.
     pub(super) fn decide(
         &self,
         at: usize,
@@ -166,7 +165,8 @@ impl Route {
         config: &Config,
         budgets: Option<&Budgets>,
     ) -> Result<Preset<BoxLlmService>, ConfigError> {
-        let mut preset = self.choose(at, preset, config, budgets)?;
+        let preset = self.choose(at, preset, config, budgets)?;
+        let mut preset = self.survive(at, preset)?;
         if let Some(decay) = self.latency_decay {
             preset = preset.latency_decay(decay.0);
         }
@@ -266,7 +266,8 @@ impl Route {
             .priority(said.priority.unwrap_or(0))
             .weight(said.weight.unwrap_or(1))
             .max_in_flight(said.max_in_flight)
-            .context_window(said.context_window);
+            .context_window(said.context_window)
+            .continues(said.continues.unwrap_or(false));
         for (able, capability) in [
             (said.tools, Capability::Tools),
             (said.vision, Capability::Vision),

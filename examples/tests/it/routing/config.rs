@@ -32,6 +32,20 @@ interval = "15s"
 timeout = "5s"
 down_after = 3
 up_after = 2
+[routes.hedge]
+percentile = 0.95
+minimum_calls = 100
+until_known = "2s"
+budget = 0.1
+burst = 10
+max_hedges = 1
+pause = "5s"
+[routes.resume]
+most = 2
+within = "60s"
+align_within = 65536
+restart = true
+same_target = false
 "#;
 
 #[tokio::test]
@@ -115,6 +129,36 @@ async fn what_makes_no_sense_is_named_by_its_path() {
         ("down_after = 3", "down_after = 0", "probes.down_after"),
         ("up_after = 2", "up_after = 0", "probes.up_after"),
         ("up_after = 2", "upafter = 2", "probes.upafter"),
+        ("percentile = 0.95", "percentile = 1.0", "hedge.percentile"),
+        ("percentile = 0.95", "delay = \"1s\"", "hedge.minimum_calls"),
+        (
+            "minimum_calls = 100",
+            "minimum_calls = 0",
+            "hedge.minimum_calls",
+        ),
+        (
+            "until_known = \"2s\"",
+            "until_known = \"0s\"",
+            "hedge.until_known",
+        ),
+        ("budget = 0.1", "budget = 0.0", "hedge.budget"),
+        ("burst = 10", "burst = 0", "hedge.burst"),
+        ("max_hedges = 1", "max_hedges = 9", "hedge.max_hedges"),
+        ("pause = \"5s\"", "pause = \"0s\"", "hedge.pause"),
+        ("pause = \"5s\"", "pauses = \"5s\"", "hedge.pauses"),
+        ("most = 2", "most = 0", "resume.most"),
+        ("within = \"60s\"", "within = \"0s\"", "resume.within"),
+        (
+            "align_within = 65536",
+            "align_within = 0",
+            "resume.align_within",
+        ),
+        ("restart = true", "restarts = true", "resume.restarts"),
+        (
+            "same_target = false",
+            "same_target = 0",
+            "resume.same_target",
+        ),
     ] {
         let text = GOOD.replacen(from, to, 1);
         assert_ne!(text, GOOD, "`{from}` is not there");
