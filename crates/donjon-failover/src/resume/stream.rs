@@ -42,6 +42,7 @@ where
         shown: Shown::default(),
         bill: Bill::default(),
         limit: None,
+        early: None,
         last: None,
     })
 }
@@ -54,6 +55,9 @@ struct Resumable<S: Service<LlmRequest>> {
     bill: Bill,
     /// While nothing new has come from the target that is asked: until when it may take.
     limit: Option<Pin<Box<Sleep>>>,
+    /// The usage that the first target told before it had finished: it is told once there is no doubt that
+    /// no other target goes on, which would tell more.
+    early: Option<Chunk>,
     /// What is said after the last chunk of the last target.
     last: Option<Result<Chunk, LlmError>>,
 }
@@ -95,12 +99,19 @@ where
                     ..
                 } => match ready!(Pin::new(stream).poll_next(cx)) {
                     Some(Ok(chunk)) => {
-                        this.shown.note(&chunk);
                         this.bill.note(&chunk);
+                        if chunk.choices.is_empty() && this.is_early(&chunk) {
+                            this.early = Some(chunk);
+                            continue;
+                        }
+                        this.shown.note(&chunk);
                         return Poll::Ready(Some(Ok(chunk)));
                     }
                     Some(Err(error)) => this.broke(error),
-                    None => this.state = State::Over,
+                    None => {
+                        this.last = this.early.take().map(Ok);
+                        this.state = State::Over;
+                    }
                 },
                 State::Reading {
                     stream,
@@ -154,6 +165,19 @@ where
             course.resumed(&self.set.field);
         }
         chunk
+    }
+
+    /// Whether a chunk without a choice tells the usage of an answer that has not finished.
+    #[cold]
+    fn is_early(&mut self, chunk: &Chunk) -> bool {
+        let finished = match &self.state {
+            State::Reading { stream, .. } => stream.is_complete(),
+            _ => true,
+        };
+        if finished && chunk.usage.is_some() {
+            self.early = None;
+        }
+        !finished && chunk.usage.is_some() && !chunk.shows(true)
     }
 
     /// The stream that is shown has broken.

@@ -171,46 +171,68 @@ pub(super) struct Verdict {
 /// The attempts that one target may have.
 const PER_TARGET: usize = 3;
 
-/// What must come of a call to targets with these faults, in this order.
-pub(super) fn reckon(targets: &[&Fault], mode: Mode) -> Verdict {
+/// How often a stream that broke is continued.
+pub(super) const RESUMED: u32 = 2;
+
+/// What must come of a call to targets with these faults, in this order; streams that break are
+/// continued where that is `resumed`.
+pub(super) fn reckon(targets: &[&Fault], mode: Mode, resumed: bool) -> Verdict {
     let total = PER_TARGET + targets.len() - 1;
     let mut attempts = vec![0; targets.len()];
-    let (mut head, mut end) = (Duration::ZERO, Duration::ZERO);
+    let (mut head, mut end) = (None, Duration::ZERO);
+    let (mut shown, mut broken) = (0, 0);
     let mut failed = Vec::new();
+    let mut over = None;
     for (at, fault) in targets.iter().enumerate() {
         let untried = targets.len() - 1 - at;
-        let status = loop {
+        let due = loop {
             attempts[at] += 1;
             let (until_end, until_head) = fault.takes(mode);
-            (head, end) = (end + until_head, end + until_end);
-            let due = match fault.then(mode) {
-                Then::Serves => Due::Whole,
-                Then::Shown(words) => Due::Cut(words),
-                Then::Final(status) => Due::Error(status),
-                Then::Next(status) => break status,
+            if let Then::Serves | Then::Shown(_) = fault.then(mode) {
+                head = head.or(Some(end + until_head));
+            }
+            end += until_end;
+            break match fault.then(mode) {
+                Then::Serves => Some(Due::Whole),
+                Then::Shown(words) => {
+                    broken += u32::from(words > shown);
+                    shown = words.max(shown);
+                    (!resumed || broken > RESUMED).then_some(Due::Cut(shown))
+                }
+                // It may be what was asked for, but something was shown already.
+                Then::Final(_) if shown > 0 => None,
+                Then::Final(status) => Some(Due::Error(status)),
+                Then::Next(status) => {
+                    failed.push(status);
+                    None
+                }
                 Then::Again(status) => {
                     let sent: usize = attempts.iter().sum();
                     if attempts[at] < PER_TARGET && sent + untried < total {
                         continue;
                     }
-                    break status;
+                    failed.push(status);
+                    None
                 }
             };
-            return Verdict {
-                due,
-                attempts,
-                head,
-                end,
-            };
         };
-        failed.push(status);
+        if due.is_some() {
+            over = due;
+            break;
+        }
     }
-    let alike = failed.iter().all(|status| *status == failed[0]);
-    let status = if alike { failed[0] } else { 503 };
+    let due = over.unwrap_or_else(|| {
+        let alike = failed.iter().all(|status| *status == failed[0]);
+        match shown {
+            0 if alike => Due::Error(failed[0]),
+            0 => Due::Error(503),
+            _ => Due::Cut(shown),
+        }
+    });
     Verdict {
-        due: Due::Error(status),
+        due,
         attempts,
-        head,
+        head: head.unwrap_or(end),
         end,
     }
 }

@@ -7,11 +7,17 @@ mod weather;
 
 use std::time::Duration;
 
-use donjon::{Preset, failover::Target, timeout::TimeoutLayer};
+use donjon::{
+    Preset,
+    failover::{Resume, Target},
+    timeout::TimeoutLayer,
+};
 use donjon_testkit::upstream::Upstream;
 
 use self::{
-    faults::{Due, FIRST_TOKEN, Fault, IDLE, RESPONSE, TOTAL, WORDS, faults, reckon, words},
+    faults::{
+        Due, FIRST_TOKEN, Fault, IDLE, RESPONSE, RESUMED, TOTAL, WORDS, faults, reckon, words,
+    },
     front::{Front, Mode},
 };
 use crate::{Http, always, provider};
@@ -36,10 +42,12 @@ fn preset(upstreams: &[Upstream]) -> Preset<Http> {
 }
 
 /// Asks once where the targets have these faults, and holds both sides against what was reckoned.
-async fn judge(targets: &[&Fault], mode: Mode) -> Result<(), String> {
+async fn judge(targets: &[&Fault], mode: Mode, resumed: bool) -> Result<(), String> {
     let upstreams: Vec<_> = targets.iter().map(|f| always((f.script)())).collect();
-    let stack = preset(&upstreams).build().expect("a good configuration");
-    let due = reckon(targets, mode);
+    let resume = resumed.then(|| Resume::new().most(RESUMED));
+    let stack = preset(&upstreams).resume(resume).build();
+    let stack = stack.expect("a good configuration");
+    let due = reckon(targets, mode, resumed);
     let reply = Front::new(&stack).ask(mode).await;
     for upstream in &upstreams {
         // What was given up is closed, and nothing goes on.
@@ -58,7 +66,7 @@ async fn judge(targets: &[&Fault], mode: Mode) -> Result<(), String> {
     }
     let names: Vec<_> = targets.iter().map(|fault| fault.name).collect();
     Err(format!(
-        "{mode:?} {names:?}\n  due: {due:?}\n  seen: {seen:?}\n  got: {reply:?}\n"
+        "{mode:?} {names:?} resumed: {resumed}\n  due: {due:?}\n  seen: {seen:?}\n  got: {reply:?}\n"
     ))
 }
 
@@ -66,8 +74,12 @@ async fn judge(targets: &[&Fault], mode: Mode) -> Result<(), String> {
 async fn judge_all<'a>(cases: impl IntoIterator<Item = Vec<&'a Fault>>) {
     let mut wrong = Vec::new();
     for targets in cases {
-        for mode in Mode::ALL {
-            wrong.extend(judge(&targets, mode).await.err());
+        for (mode, resumed) in [
+            (Mode::Unary, false),
+            (Mode::Streamed, false),
+            (Mode::Streamed, true),
+        ] {
+            wrong.extend(judge(&targets, mode, resumed).await.err());
         }
     }
     assert!(
