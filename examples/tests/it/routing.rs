@@ -3,6 +3,7 @@
 mod config;
 mod dialects;
 mod health;
+mod survive;
 
 use std::{
     collections::BTreeSet,
