@@ -17,8 +17,7 @@ pub(crate) fn rows() -> Vec<Row> {
     vec![
         row("hedge, fixed delay", |pending| {
             fixed().layer(model(pending))
-        })
-        .beside("tower-resilience hedge"),
+        }),
         row("hedge, percentile", |pending| live().layer(model(pending))).beside("tower hedge"),
         row("hedge, not of this request", |pending| {
             let layer = HedgeLayer::builder().when(|_| false).build();
