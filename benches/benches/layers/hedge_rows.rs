@@ -1,4 +1,6 @@
 //! Hedging, with a delay that is never reached: what a call pays that is answered in time.
+//!
+//! tower-resilience's hedge wants answers that are `Sync`, and one that may be a stream is not.
 
 use std::time::Duration;
 
@@ -8,7 +10,6 @@ use donjon_failover::{Failover, Target};
 use donjon_hedge::{HedgeDelay, HedgeLayer};
 use tower::hedge::{Hedge, Policy};
 use tower::{Layer, Service};
-use tower_resilience::hedge::HedgeLayer as PeerLayer;
 
 use crate::leaf::{LEAF, Model, model, open, request, streamed_request};
 
@@ -16,8 +17,7 @@ pub(crate) fn rows() -> Vec<Row> {
     vec![
         row("hedge, fixed delay", |pending| {
             fixed().layer(model(pending))
-        })
-        .beside("tower-resilience hedge"),
+        }),
         row("hedge, percentile", |pending| live().layer(model(pending))).beside("tower hedge"),
         row("hedge, not of this request", |pending| {
             let layer = HedgeLayer::builder().when(|_| false).build();
@@ -28,16 +28,6 @@ pub(crate) fn rows() -> Vec<Row> {
         }),
         Row::above(LEAF, "tower hedge").unary_alone(
             |pending| Hedge::new::<LlmRequest>(model(pending), All, 10, 0.95, HOUR),
-            request,
-        ),
-        Row::above(LEAF, "tower-resilience hedge").unary_alone(
-            |pending| {
-                PeerLayer::builder()
-                    .delay(HOUR)
-                    .max_hedged_attempts(2)
-                    .build()
-                    .layer(model(pending))
-            },
             request,
         ),
     ]
