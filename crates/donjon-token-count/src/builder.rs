@@ -128,8 +128,8 @@ impl TokenCountBuilder {
 
     /// Sets how much of a prompt that nobody has counted yet is counted in full, and how the rest is
     /// sampled; default [`Sampling::default`], so that no call is held up for more than about 2 ms. `None` counts
-    /// everything in full on the thread of the call, whatever it is: a megabyte takes from 3 ms of prose to
-    /// seconds of what only an attacker sends.
+    /// everything in full on the thread of the call, whatever it is: a megabyte takes from a few ms of prose to
+    /// many seconds of what only an attacker sends.
     pub fn sampling(mut self, sampling: impl Into<Option<Sampling>>) -> Self {
         self.settings.sampling = sampling.into();
         self

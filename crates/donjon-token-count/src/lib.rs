@@ -15,8 +15,8 @@
 //!   [handle](TokenHandle) shows counted against actual tokens by model.
 //! * Messages are remembered by a hash, and whole prompts by their place in memory: a new turn costs the
 //!   counting of one message, another attempt nothing.
-//! * A call counts no more than about 2 ms: what a long prompt has beyond that is sampled, and the error
-//!   stated ([`Sampling`]); or all is counted, where that is asked for.
+//! * A call counts for no more than some 2 ms of any language, code or data: what a long prompt has beyond
+//!   that is sampled, and the error stated ([`Sampling`]); or all is counted, where that is asked for.
 //!
 //! # What it does not do
 //!
