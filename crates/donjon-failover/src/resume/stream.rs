@@ -93,15 +93,19 @@ where
                     stream,
                     splice: None,
                     ..
-                } => match ready!(Pin::new(stream).poll_next(cx)) {
-                    Some(Ok(chunk)) => {
-                        this.shown.note(&chunk);
-                        this.bill.note(&chunk);
-                        return Poll::Ready(Some(Ok(chunk)));
+                } => {
+                    // Looked at where it lies: a chunk is large, and moved as seldom as can be.
+                    let item = Pin::new(stream).poll_next(cx);
+                    if let Poll::Ready(Some(Ok(chunk))) = &item {
+                        this.shown.note(chunk);
+                        this.bill.note(chunk);
+                        return item;
                     }
-                    Some(Err(error)) => this.broke(error),
-                    None => this.state = State::Over,
-                },
+                    match ready!(item) {
+                        Some(Err(error)) => this.broke(error),
+                        Some(Ok(_)) | None => this.state = State::Over,
+                    }
+                }
                 State::Reading {
                     stream,
                     splice: Some(splice),
