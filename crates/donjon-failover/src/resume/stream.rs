@@ -97,22 +97,25 @@ where
                     stream,
                     splice: None,
                     ..
-                } => match ready!(Pin::new(stream).poll_next(cx)) {
-                    Some(Ok(chunk)) => {
-                        this.bill.note(&chunk);
-                        if chunk.choices.is_empty() && this.is_early(&chunk) {
-                            this.early = Some(chunk);
-                            continue;
+                } => {
+                    // Looked at where it lies: a chunk is large, and moved as seldom as can be.
+                    let item = Pin::new(stream).poll_next(cx);
+                    if let Poll::Ready(Some(Ok(chunk))) = &item {
+                        this.bill.note(chunk);
+                        if !chunk.choices.is_empty() || !this.is_early(chunk) {
+                            this.shown.note(chunk);
+                            return item;
                         }
-                        this.shown.note(&chunk);
-                        return Poll::Ready(Some(Ok(chunk)));
                     }
-                    Some(Err(error)) => this.broke(error),
-                    None => {
-                        this.last = this.early.take().map(Ok);
-                        this.state = State::Over;
+                    match ready!(item) {
+                        Some(Ok(early)) => this.early = Some(early),
+                        Some(Err(error)) => this.broke(error),
+                        None => {
+                            this.last = this.early.take().map(Ok);
+                            this.state = State::Over;
+                        }
                     }
-                },
+                }
                 State::Reading {
                     stream,
                     splice: Some(splice),
