@@ -81,7 +81,11 @@ fn model()
 + Send {
     let completion: Completion = ChatCompletion::text("gpt-4o-mini", "The keep.").into();
     let head = Head::new("gpt-4o-mini");
-    service_fn(move |_: LlmRequest| ready(Ok((head.clone(), completion.clone()))))
+    service_fn(move |mut request: LlmRequest| {
+        // As the leaf of ours does: its ledger is the leaf's.
+        request.call.dispatch();
+        ready(Ok((head.clone(), completion.clone())))
+    })
 }
 
 fn liter() -> impl Service<TheirRequest, Response = TheirAnswer, Error = LiterLlmError> + Clone {

@@ -126,6 +126,7 @@ where
 /// All ask, then all are polled until they have their answers.
 fn fly<S: Service<LlmRequest> + Clone>(service: &S, request: &LlmRequest, members: usize) {
     let mut cx = Context::from_waker(Waker::noop());
+    LANDED.set(false);
     let mut leader = std::pin::pin!(ask(service, request));
     assert!(leader.as_mut().poll(&mut cx).is_pending());
     // One allocation for all of them, in which they lie without a box each.
@@ -134,6 +135,7 @@ fn fly<S: Service<LlmRequest> + Clone>(service: &S, request: &LlmRequest, member
     each(followers.as_mut(), |follower| {
         assert!(follower.poll(&mut cx).is_pending());
     });
+    LANDED.set(true);
     WAKER.take().expect("the leader waits").wake();
     assert!(black_box(leader.poll(&mut cx)).is_ready());
     each(followers.as_mut(), |follower| {
@@ -172,11 +174,13 @@ fn theirs() -> impl Service<LlmRequest> + Clone + 'static {
 }
 
 thread_local! {
+    /// Whether the call that waits has its answer.
+    static LANDED: Cell<bool> = const { Cell::new(false) };
     /// Of the call that waits.
     static WAKER: Cell<Option<Waker>> = const { Cell::new(None) };
 }
 
-/// A model that answers at the second poll.
+/// A model that answers when it is let.
 struct Leaf<R> {
     make: fn(Head, Completion) -> R,
     answer: (Head, Completion),
@@ -211,30 +215,26 @@ impl Leaf<LlmResponse> {
 impl<R> Service<LlmRequest> for Leaf<R> {
     type Response = R;
     type Error = LlmError;
-    type Future = Twice<R>;
+    type Future = Flying<R>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _: LlmRequest) -> Twice<R> {
-        Twice {
-            leaf: self.clone(),
-            polled: false,
-        }
+    fn call(&mut self, _: LlmRequest) -> Flying<R> {
+        Flying { leaf: self.clone() }
     }
 }
 
-struct Twice<R> {
+struct Flying<R> {
     leaf: Leaf<R>,
-    polled: bool,
 }
 
-impl<R> Future for Twice<R> {
+impl<R> Future for Flying<R> {
     type Output = Result<R, LlmError>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if !std::mem::replace(&mut self.polled, true) {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if !LANDED.get() {
             WAKER.set(Some(cx.waker().clone()));
             return Poll::Pending;
         }

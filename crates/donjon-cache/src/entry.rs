@@ -125,6 +125,12 @@ impl Times {
     pub(crate) fn age(&self, now: Moment) -> Duration {
         Duration::from_nanos(now.saturating_sub(self.made))
     }
+
+    /// The age, in whole seconds.
+    pub(crate) fn seconds(&self, now: Moment) -> u32 {
+        let nanos = now.saturating_sub(self.made);
+        u32::try_from(nanos / 1_000_000_000).unwrap_or(u32::MAX)
+    }
 }
 
 /// What an entry is good for.
@@ -180,6 +186,11 @@ impl Entry {
 }
 
 impl Kept {
+    /// Whether it is an answer that can be given as it stands.
+    pub(crate) const fn is_readable(&self) -> bool {
+        matches!(self, Self::Whole(_) | Self::Stream(_))
+    }
+
     /// About how many bytes it holds.
     fn weight(&self) -> usize {
         match self {

@@ -7,7 +7,9 @@ use std::{
     task::{self, Poll, ready},
 };
 
-use donjon_core::{Delivery, ErrorKind, LlmError, LlmRequest, LlmResponse, Scope};
+use donjon_core::{
+    Delivery, ErrorKind, LlmError, LlmRequest, LlmResponse, Scope, shape::ReadyCall,
+};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
@@ -16,7 +18,7 @@ use crate::{
     handle::{CacheEvent, Count},
     record::Asked,
     service::{Renew, renew},
-    state::{Found, State},
+    state::{Found, Given, State},
     upstream::Upstream,
 };
 
@@ -43,11 +45,13 @@ pin_project! {
         S: Service<LlmRequest, Response = LlmResponse>,
         S::Error: Into<LlmError>,
     {
-        Answered { answer: Option<Result<LlmResponse, LlmError>> },
-        Fetching { fetch: Fetch, next: Next<S> },
-        Calling {
+        Answered { given: Option<Given> },
+        Fetching { fetch: Fetch, next: Box<Next<S>> },
+        Calling { call: Upstream<S>, instead: Option<Box<Instead>> },
+        // What comes is nobody's but the asker's, and is not heard.
+        Passing {
             #[pin]
-            call: Upstream<S>,
+            call: ReadyCall<S>,
             instead: Option<Box<Instead>>,
         },
         Over,
@@ -78,11 +82,10 @@ where
     S::Future: Send,
 {
     #[inline]
-    pub(crate) fn answered(answer: Result<LlmResponse, LlmError>) -> Self {
+    pub(crate) const fn answered(given: Given) -> Self {
+        let given = Some(given);
         Self {
-            step: Step::Answered {
-                answer: Some(answer),
-            },
+            step: Step::Answered { given },
         }
     }
 
@@ -90,19 +93,20 @@ where
         state: &Arc<State>,
         inner: S,
         renew: Renew<S>,
-        request: LlmRequest,
+        mut request: LlmRequest,
         asked: Asked,
         instead: Option<Arc<Entry>>,
     ) -> Self {
+        request.call.start_clock();
         let fetch = Box::pin(state.clone().fetch(asked.key));
-        let next = Next {
+        let next = Box::new(Next {
             state: state.clone(),
             inner,
             renew,
             request,
             asked,
             instead,
-        };
+        });
         Self {
             step: Step::Fetching { fetch, next },
         }
@@ -110,13 +114,28 @@ where
 
     pub(crate) fn calling(
         state: &Arc<State>,
-        inner: S,
+        inner: impl FnOnce() -> S,
         request: LlmRequest,
-        asked: Option<Asked>,
+        asked: Asked,
         instead: Option<Arc<Entry>>,
     ) -> Self {
         Self {
             step: Step::calling(state, inner, request, asked, instead),
+        }
+    }
+
+    /// Asks, and keeps nothing.
+    pub(crate) fn passing(
+        state: &Arc<State>,
+        inner: S,
+        mut request: LlmRequest,
+        instead: Option<Arc<Entry>>,
+    ) -> Self {
+        request.call.start_clock();
+        let instead = Instead::new(state, instead, &request);
+        let call = ReadyCall::new(inner, request);
+        Self {
+            step: Step::Passing { call, instead },
         }
     }
 }
@@ -127,24 +146,19 @@ where
     S::Error: Into<LlmError>,
     S::Future: Send,
 {
+    #[inline]
     fn calling(
         state: &Arc<State>,
-        inner: S,
+        inner: impl FnOnce() -> S,
         mut request: LlmRequest,
-        asked: Option<Asked>,
+        asked: Asked,
         instead: Option<Arc<Entry>>,
     ) -> Self {
-        request.call.begin();
-        let instead = instead.map(|entry| {
-            Box::new(Instead {
-                state: state.clone(),
-                entry,
-                delivery: request.delivery,
-            })
-        });
-        Self::Calling {
-            call: Upstream::shared(state, inner, request, asked),
-            instead,
+        request.call.start_clock();
+        let instead = Instead::new(state, instead, &request);
+        match Upstream::shared(state, inner, request, asked) {
+            Ok(call) => Self::Calling { call, instead },
+            Err(late) => Self::Answered { given: Some(late) },
         }
     }
 }
@@ -163,47 +177,47 @@ where
             renew: renewing,
             request,
             asked,
-            instead,
+            mut instead,
         } = self;
         if let Some(entry) = fetched
             && state.remember(asked.key, &entry, asked.since)
         {
-            let (key, since, policy) = (asked.key, asked.since, asked.policy);
-            let again = Asked { key, policy, since };
-            match state.judge(&request, again, Some(entry), state.now()) {
-                Found::Answer(answer) => {
-                    return Step::Answered {
-                        answer: Some(answer),
-                    };
-                }
-                Found::Renew(answer, renewal) => {
+            match state.judge(&request, || asked, Some(entry), state.now()) {
+                Found::Answer(given) => return Step::Answered { given: Some(given) },
+                Found::Renew(given, renewal) => {
                     renew(&state, renewing, inner, request, renewal);
-                    return Step::Answered {
-                        answer: Some(answer),
-                    };
+                    return Step::Answered { given: Some(given) };
                 }
-                Found::Nothing(_, better) => {
-                    state.count(Count::Misses);
-                    let instead = better.or(instead);
-                    return Step::calling(&state, inner, request, Some(asked), instead);
-                }
+                Found::Nothing(_, better) => instead = better.or(instead),
                 Found::Bypass | Found::Alone(_) => {}
             }
         }
         state.count(Count::Misses);
-        Step::calling(&state, inner, request, Some(asked), instead)
+        Step::calling(&state, || inner, request, asked, instead)
     }
 }
 
 impl Instead {
+    fn new(
+        state: &Arc<State>,
+        entry: Option<Arc<Entry>>,
+        request: &LlmRequest,
+    ) -> Option<Box<Self>> {
+        let instead = |entry| Self {
+            state: state.clone(),
+            entry,
+            delivery: request.delivery,
+        };
+        entry.map(instead).map(Box::new)
+    }
+
     fn answer(&self, error: &LlmError) -> Option<LlmResponse> {
         if !is_upstreams(error) {
             return None;
         }
-        let answer = self
-            .state
-            .give(&self.entry, self.delivery, self.state.now())?;
-        let answer = answer.ok()?;
+        let now = self.state.now();
+        let given = self.state.give(&self.entry, self.delivery, now)?;
+        let answer = given.make().ok()?;
         self.state.count(Count::OnError);
         let error = error.kind();
         self.state
@@ -232,18 +246,10 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
-            match this.step.as_mut().project() {
-                StepProj::Answered { answer } => {
-                    return Poll::Ready(answer.take().expect("polled after completion"));
-                }
-                StepProj::Calling { call, instead } => {
-                    let answer = ready!(call.poll(cx));
-                    let Err(error) = answer else {
-                        return Poll::Ready(answer);
-                    };
-                    let kept = instead.take().and_then(|instead| instead.answer(&error));
-                    return Poll::Ready(kept.ok_or(error));
-                }
+            let (answer, instead) = match this.step.as_mut().project() {
+                StepProj::Answered { given } => return Poll::Ready(Given::take(given)),
+                StepProj::Calling { call, instead } => (ready!(call.poll(cx)), instead),
+                StepProj::Passing { call, instead } => (ready!(call.poll(cx)), instead),
                 StepProj::Fetching { fetch, .. } => {
                     let fetched = ready!(fetch.as_mut().poll(cx));
                     if let StepOwned::Fetching { next, .. } =
@@ -251,9 +257,15 @@ where
                     {
                         this.step.set(next.step(fetched));
                     }
+                    continue;
                 }
                 StepProj::Over => panic!("polled after completion"),
-            }
+            };
+            let Err(error) = answer else {
+                return Poll::Ready(answer);
+            };
+            let kept = instead.take().and_then(|instead| instead.answer(&error));
+            return Poll::Ready(kept.ok_or(error));
         }
     }
 }
@@ -268,6 +280,7 @@ where
             Step::Answered { .. } => "CacheFuture::Answered",
             Step::Fetching { .. } => "CacheFuture::Fetching",
             Step::Calling { .. } => "CacheFuture::Calling",
+            Step::Passing { .. } => "CacheFuture::Passing",
             Step::Over => "CacheFuture::Over",
         })
     }

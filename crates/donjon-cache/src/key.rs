@@ -40,11 +40,23 @@ impl CacheKey {
     ///
     /// Whether the answer is asked for whole or as a stream makes no difference.
     pub fn of(request: &LlmRequest, scope: Scope) -> Self {
-        let mut hash = blake3::Hasher::new();
-        request.canonical(scope.whose(), |bytes| {
-            hash.update(bytes);
+        let (mut begun, mut hash) = (None, None);
+        request.canonical(scope.whose(), |piece| match &mut begun {
+            // All there is: a hasher would copy it once more.
+            None if piece.last => hash = Some(blake3::hash(piece.bytes)),
+            begun => {
+                let hasher = begun.get_or_insert_with(blake3::Hasher::new);
+                hasher.update(piece.bytes);
+            }
         });
-        Self(*hash.finalize().as_bytes())
+        let hash = hash.or_else(|| begun.map(|hasher| hasher.finalize()));
+        Self(*hash.expect("a canonical form ends").as_bytes())
+    }
+
+    /// What places it in a table.
+    pub(crate) const fn prefix(&self) -> Prefix {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        Prefix(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
     }
 
     /// Its bytes.
@@ -56,8 +68,23 @@ impl CacheKey {
 /// It is a hash already: its first bytes are enough for a table.
 impl Hash for CacheKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let [a, b, c, d, e, f, g, h, ..] = self.0;
-        state.write_u64(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+        self.prefix().hash(state);
+    }
+}
+
+/// The first bytes of a key: enough to find what was kept under it, not to say that it is the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Prefix(u64);
+
+impl Hash for Prefix {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0);
+    }
+}
+
+impl quick_cache::Equivalent<CacheKey> for Prefix {
+    fn equivalent(&self, key: &CacheKey) -> bool {
+        *self == key.prefix()
     }
 }
 
@@ -76,5 +103,25 @@ impl fmt::Display for CacheKey {
 impl fmt::Debug for CacheKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CacheKey({self})")
+    }
+}
+
+/// A key is a hash: its first bytes are as good as any.
+#[derive(Default)]
+pub(crate) struct ByPrefix(u64);
+
+impl Hasher for ByPrefix {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
     }
 }

@@ -210,6 +210,7 @@ impl CacheBuilder {
         let most = config.max_bytes / 8;
         config.max_entry_bytes = self.max_entry_bytes.unwrap_or(most.min(8 * 1024 * 1024));
         check(&config)?;
+        config.rule.settle();
         Ok(CacheLayer {
             state: Arc::new(State::new(config)),
         })

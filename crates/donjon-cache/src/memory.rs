@@ -1,20 +1,21 @@
 //! Entries in memory: bounded by bytes, released when they are good for nothing.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, HashSet, hash_set},
     fmt,
-    hash::{BuildHasherDefault, Hasher},
+    hash::BuildHasherDefault,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
 
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache};
+use smallvec::SmallVec;
 
 use crate::{
     entry::{Entry, Moment},
-    key::CacheKey,
+    key::{ByPrefix, CacheKey, Prefix},
 };
 
 /// The most that one call releases, so that none pays for all.
@@ -62,10 +63,7 @@ impl Memory {
         let at = gone.iter().position(replaced);
         let replaced = at.map(|at| gone.swap_remove(at).1);
         self.calendar
-            .replace(replaced.map(|old| old.times.dead()), dead, key);
-        for (key, entry) in &gone {
-            self.calendar.forget(entry.times.dead(), *key);
-        }
+            .note(replaced.map(|old| old.times.dead()), dead, key, &gone);
         gone.len()
     }
 
@@ -80,9 +78,7 @@ impl Memory {
 
     fn remove_if(&self, key: &CacheKey, condition: impl FnOnce(&Arc<Entry>) -> bool) -> bool {
         let removed = self.table.remove_if(key, condition);
-        if let Some((key, entry)) = &removed {
-            self.calendar.forget(entry.times.dead(), *key);
-        }
+        self.calendar.forget(removed.as_slice());
         removed.is_some()
     }
 
@@ -98,9 +94,7 @@ impl Memory {
             !goes
         });
         let picked = picked.into_inner().unwrap_or_else(PoisonError::into_inner);
-        for (key, entry) in &picked {
-            self.calendar.forget(entry.times.dead(), *key);
-        }
+        self.calendar.forget(&picked);
         picked.len()
     }
 
@@ -143,7 +137,8 @@ impl Memory {
 
     #[cfg(test)]
     fn in_calendar(&self) -> usize {
-        self.calendar.lock().len()
+        let days = self.calendar.lock();
+        days.passed.len() + days.seconds.values().map(HashSet::len).sum::<usize>()
     }
 }
 
@@ -165,15 +160,19 @@ impl Weighter<CacheKey, Arc<Entry>> for Weigh {
     }
 }
 
+/// What is in memory no more.
+type Gone = (CacheKey, Arc<Entry>);
+
 /// Collects what is evicted, so that it is dropped outside the lock.
 #[derive(Clone)]
 struct Evictions;
 
 impl Lifecycle<CacheKey, Arc<Entry>> for Evictions {
-    type RequestState = Vec<(CacheKey, Arc<Entry>)>;
+    /// One makes room for one, mostly.
+    type RequestState = SmallVec<[Gone; 2]>;
 
     fn begin_request(&self) -> Self::RequestState {
-        Vec::new()
+        SmallVec::new()
     }
 
     fn on_evict(&self, evicted: &mut Self::RequestState, key: CacheKey, entry: Arc<Entry>) {
@@ -181,39 +180,26 @@ impl Lifecycle<CacheKey, Arc<Entry>> for Evictions {
     }
 }
 
-/// A key is a hash: its first bytes are as good as any.
-#[derive(Default)]
-pub(crate) struct ByPrefix(u64);
-
-impl Hasher for ByPrefix {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-}
-
 /// Which entries are good for nothing from when on, by the second. It is a hint: what it names may
 /// have been replaced since, and is looked at before it is released.
 struct Calendar {
-    keys: Mutex<BTreeSet<(u64, CacheKey)>>,
+    days: Mutex<Days>,
     /// The second of the first.
     due: AtomicU64,
     sweeping: AtomicUsize,
 }
 
+#[derive(Default)]
+struct Days {
+    seconds: BTreeMap<u64, HashSet<Prefix, BuildHasherDefault<ByPrefix>>>,
+    /// What is left of a second that has passed.
+    passed: hash_set::IntoIter<Prefix>,
+}
+
 impl Default for Calendar {
     fn default() -> Self {
         Self {
-            keys: Mutex::default(),
+            days: Mutex::default(),
             due: AtomicU64::new(u64::MAX),
             sweeping: AtomicUsize::new(0),
         }
@@ -225,51 +211,94 @@ fn second(moment: Moment) -> u64 {
     moment >> 30
 }
 
-impl Calendar {
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<(u64, CacheKey)>> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+impl Days {
+    fn add(&mut self, dead: Moment, key: CacheKey) {
+        let keys = self.seconds.entry(second(dead)).or_default();
+        keys.insert(key.prefix());
     }
 
+    fn remove(&mut self, dead: Moment, key: CacheKey) {
+        let second = second(dead);
+        if let Some(keys) = self.seconds.get_mut(&second) {
+            keys.remove(&key.prefix());
+            if keys.is_empty() {
+                self.seconds.remove(&second);
+            }
+        }
+    }
+
+    fn take_due(&mut self, now: Moment) -> Option<Prefix> {
+        loop {
+            if let Some(key) = self.passed.next() {
+                return Some(key);
+            }
+            let first = self.seconds.first_entry()?;
+            if *first.key() >= second(now) {
+                return None;
+            }
+            self.passed = first.remove().into_iter();
+        }
+    }
+
+    /// The second of the first.
+    fn due(&self) -> u64 {
+        if self.passed.len() > 0 {
+            return 0;
+        }
+        let first = self.seconds.first_key_value();
+        first.map_or(u64::MAX, |(second, _)| *second)
+    }
+}
+
+impl Calendar {
+    fn lock(&self) -> MutexGuard<'_, Days> {
+        self.days.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[inline]
     fn is_due(&self, now: Moment) -> bool {
         self.due.load(Relaxed) < second(now)
     }
 
-    fn replace(&self, old: Option<Moment>, dead: Moment, key: CacheKey) {
-        let mut keys = self.lock();
+    /// Something is kept under `key`, in the place of something old perhaps, and others had to go.
+    fn note(&self, old: Option<Moment>, dead: Moment, key: CacheKey, gone: &[Gone]) {
+        let mut days = self.lock();
         if let Some(old) = old {
-            keys.remove(&(second(old), key));
+            days.remove(old, key);
         }
-        keys.insert((second(dead), key));
-        self.settle(&keys);
+        days.add(dead, key);
+        // What was kept may be among them.
+        for (key, entry) in gone {
+            days.remove(entry.times.dead(), *key);
+        }
+        self.due.store(days.due(), Relaxed);
     }
 
-    fn forget(&self, dead: Moment, key: CacheKey) {
-        let mut keys = self.lock();
-        keys.remove(&(second(dead), key));
-        self.settle(&keys);
-    }
-
-    fn settle(&self, keys: &BTreeSet<(u64, CacheKey)>) {
-        let due = keys.first().map_or(u64::MAX, |(second, _)| *second);
-        self.due.store(due, Relaxed);
+    fn forget(&self, gone: &[Gone]) {
+        if gone.is_empty() {
+            return;
+        }
+        let mut days = self.lock();
+        for (key, entry) in gone {
+            days.remove(entry.times.dead(), *key);
+        }
+        self.due.store(days.due(), Relaxed);
     }
 
     /// Takes up to `most` keys out whose second has passed.
-    fn take_due(&self, now: Moment, most: usize) -> Vec<CacheKey> {
+    fn take_due(&self, now: Moment, most: usize) -> Vec<Prefix> {
         let mut taken = Vec::new();
         // One sweeps at a time; nobody waits for that.
         if self.sweeping.swap(1, Relaxed) == 1 && most != usize::MAX {
             return taken;
         }
-        let mut keys = self.lock();
+        let mut days = self.lock();
         while taken.len() < most
-            && let Some((due, _)) = keys.first()
-            && *due < second(now)
-            && let Some((_, key)) = keys.pop_first()
+            && let Some(key) = days.take_due(now)
         {
             taken.push(key);
         }
-        self.settle(&keys);
+        self.due.store(days.due(), Relaxed);
         self.sweeping.store(0, Relaxed);
         taken
     }

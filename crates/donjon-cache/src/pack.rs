@@ -1,6 +1,6 @@
 //! Compressed answers.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, sync::Arc};
 
 use bytes::Bytes;
 use donjon_core::{ErrorKind, LlmError};
@@ -21,7 +21,7 @@ thread_local! {
 }
 
 /// The same entry, compressed where that makes it smaller.
-pub(crate) fn packed(entry: Entry) -> Entry {
+pub(crate) fn packed(entry: Arc<Entry>) -> Arc<Entry> {
     let mut to = Writer(Vec::new());
     if write_kept(&entry.kept, &mut to).is_none() {
         return entry;
@@ -35,7 +35,9 @@ pub(crate) fn packed(entry: Entry) -> Entry {
     match packed {
         Some(packed) if (packed.len() as u64) < entry.weight / 2 => {
             let kept = Kept::Packed(packed.into(), to.0.len());
-            Entry::new(entry.head, entry.asked, entry.identity, kept, entry.times)
+            let (head, asked) = (entry.head.clone(), entry.asked.clone());
+            let entry = Entry::new(head, asked, entry.identity.clone(), kept, entry.times);
+            Arc::new(entry)
         }
         _ => entry,
     }

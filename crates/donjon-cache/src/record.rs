@@ -1,18 +1,12 @@
 //! Hearing an answer, to keep it.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{self, Poll},
-};
+use std::sync::Arc;
 
 use donjon_core::{
-    ChatCompletion, Chunk, Completion, End, ErrorKind, FinishReason, Head, Identity, LlmError,
-    LlmRequest, LlmResponse, Observer, Origin, Outcome, Watch, watch,
+    ChatCompletion, Chunk, Completion, End, ErrorKind, FinishReason, Head, LlmError, LlmRequest,
+    Observer, Origin, Outcome, Question,
 };
-use pin_project_lite::pin_project;
 use tokio::time::Instant;
-use tower_service::Service;
 
 use crate::{
     entry::{Entry, Kept, Recording, Timed, Times, chunk},
@@ -24,7 +18,7 @@ use crate::{
 };
 
 /// What is known of a question whose answer may be kept.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(crate) struct Asked {
     pub(crate) key: CacheKey,
     pub(crate) policy: Policy,
@@ -32,83 +26,11 @@ pub(crate) struct Asked {
     pub(crate) since: u64,
 }
 
-/// A service whose answers are kept.
-#[derive(Clone)]
-pub(crate) struct Recorded<S> {
-    pub(crate) inner: S,
-    pub(crate) state: Arc<State>,
-    /// `None` where the answer is nobody's but the asker's.
-    pub(crate) asked: Option<Asked>,
-    /// Whether the answer may have been kept since it was looked for: another's call, which this one
-    /// did not find any more, may have ended between.
-    pub(crate) again: bool,
-}
-
-impl<S> Service<LlmRequest> for Recorded<S>
-where
-    S: Service<LlmRequest, Response = LlmResponse>,
-    S::Error: Into<LlmError>,
-{
-    type Response = LlmResponse;
-    type Error = LlmError;
-    type Future = RecordedFuture<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), LlmError>> {
-        self.inner.poll_ready(cx).map_err(Into::into)
-    }
-
-    fn call(&mut self, request: LlmRequest) -> Self::Future {
-        if self.again
-            && let Some(asked) = &self.asked
-            && let Some(answer) = self.state.kept_since(&request, asked)
-        {
-            let answer = Some(answer);
-            return RecordedFuture::Kept { answer };
-        }
-        let asked = self.asked.clone();
-        let recorder = asked.map(|asked| Recorder::new(self.state.clone(), asked, &request));
-        let call = request.call.clone();
-        let call = watch(&call, self.inner.call(request), recorder);
-        RecordedFuture::Calls { call }
-    }
-}
-
-pin_project! {
-    /// The future of [`Recorded`].
-    #[project = RecordedProj]
-    pub(crate) enum RecordedFuture<F> {
-        /// Somebody else's call has been answered between.
-        Kept { answer: Option<Result<LlmResponse, LlmError>> },
-        Calls {
-            #[pin]
-            call: Watch<F, Option<Recorder>>,
-        },
-    }
-}
-
-impl<F, E> Future for RecordedFuture<F>
-where
-    F: Future<Output = Result<LlmResponse, E>>,
-    E: Into<LlmError>,
-{
-    type Output = Result<LlmResponse, LlmError>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        match self.project() {
-            RecordedProj::Kept { answer } => {
-                Poll::Ready(answer.take().expect("polled after completion"))
-            }
-            RecordedProj::Calls { call } => call.poll(cx),
-        }
-    }
-}
-
 /// Hears one answer.
 pub(crate) struct Recorder {
     state: Arc<State>,
     asked: Asked,
-    model: Arc<str>,
-    identity: Arc<Identity>,
+    question: Question,
     choices: u32,
     head: Option<Head>,
     stream: Option<Box<Heard>>,
@@ -180,8 +102,7 @@ impl Recorder {
         Self {
             state,
             asked,
-            model: request.model().clone(),
-            identity: request.identity().clone(),
+            question: request.question(),
             choices: request.choices(),
             head: None,
             stream: None,
@@ -234,7 +155,7 @@ impl Recorder {
         match config.negative_ttl {
             Some(ttl) if self.head.is_none() && is_the_callers(error.kind()) => {
                 self.asked.policy = Policy::new(ttl);
-                self.head = Some(Head::new(self.model.clone()));
+                self.head = Some(Head::new(self.question.model().clone()));
                 Ok(Kept::Refusal(error.clone()))
             }
             _ => Err(Refused::Error),
@@ -249,9 +170,11 @@ impl Recorder {
             return;
         }
         let times = Times::new(self.state.now(), &self.asked.policy);
-        let (model, identity) = (self.model.clone(), self.identity.clone());
+        let question = &self.question;
+        let (model, identity) = (question.model().clone(), question.identity().clone());
         let entry = Entry::new(head, model, identity, kept, times);
-        self.state.keep(self.asked.key, entry, self.asked.since);
+        self.state
+            .keep(self.asked.key, Arc::new(entry), self.asked.since);
     }
 }
 

@@ -14,7 +14,7 @@ use donjon_core::{
 use futures_core::Stream;
 use tokio::time::{Sleep, sleep};
 
-use crate::entry::{Entry, Kept, Moment, Recording, Timed};
+use crate::entry::{Entry, Kept, Recording, Timed};
 
 /// How fast a stream is given again.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -31,16 +31,22 @@ pub enum Replay {
 }
 
 impl Entry {
-    /// The answer, as it is asked for.
+    /// The answer, as it is asked for, so many seconds after it came.
+    #[inline]
     pub(crate) fn answer(
         &self,
         delivery: Delivery,
-        now: Moment,
+        age: u32,
         replay: Replay,
     ) -> Result<LlmResponse, LlmError> {
         let mut head = self.head.clone();
-        head.age = u32::try_from(self.times.age(now).as_secs()).unwrap_or(u32::MAX);
-        give(head, &self.kept, delivery, replay)
+        head.age = age;
+        match (&self.kept, delivery) {
+            (Kept::Whole(completion), Delivery::Unary) => {
+                Ok(LlmResponse::complete(head, completion.clone()))
+            }
+            (kept, _) => give(head, kept, delivery, replay),
+        }
     }
 }
 

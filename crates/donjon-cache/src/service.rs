@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    future::poll_fn,
     sync::Arc,
     task::{self, Poll},
 };
@@ -53,23 +54,24 @@ where
     fn call(&mut self, request: LlmRequest) -> CacheFuture<S> {
         let state = &self.state;
         match state.find(&request) {
-            Found::Answer(answer) => CacheFuture::answered(answer),
-            Found::Renew(answer, renewal) => {
+            Found::Answer(given) => CacheFuture::answered(given),
+            Found::Renew(given, renewal) => {
                 renew(state, spawn::<S>, self.inner.clone(), request, renewal);
-                CacheFuture::answered(answer)
+                CacheFuture::answered(given)
             }
             Found::Nothing(asked, instead) => {
-                let inner = self.inner.clone();
                 if state.config.store.is_some() && !request.cache().no_cache {
+                    let inner = self.inner.clone();
                     return CacheFuture::fetching(state, inner, spawn, request, asked, instead);
                 }
                 state.count(Count::Misses);
-                CacheFuture::calling(state, inner, request, Some(asked), instead)
+                let inner = || self.inner.clone();
+                CacheFuture::calling(state, inner, request, asked, instead)
             }
             Found::Alone(instead) => {
-                CacheFuture::calling(state, self.inner.clone(), request, None, instead)
+                CacheFuture::passing(state, self.inner.clone(), request, instead)
             }
-            Found::Bypass => CacheFuture::calling(state, self.inner.clone(), request, None, None),
+            Found::Bypass => CacheFuture::passing(state, self.inner.clone(), request, None),
         }
     }
 }
@@ -122,8 +124,8 @@ where
     };
     handle.spawn(async move {
         let within = state.config.refresh_timeout;
-        let call = Upstream::alone(&state, inner, request, Some(asked));
-        let whole = async { call.await?.collect().await };
+        let mut call = Upstream::alone(&state, inner, request, asked);
+        let whole = async { poll_fn(|cx| call.poll(cx)).await?.collect().await };
         let ended = tokio::time::timeout(within, whole).await;
         pending.ended(ended.ok().map(|answer| answer.map(drop)));
     });

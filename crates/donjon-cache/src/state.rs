@@ -65,13 +65,38 @@ pub(crate) enum Found {
     /// It is no question for a cache.
     Bypass,
     /// Its answer.
-    Answer(Result<LlmResponse, LlmError>),
+    Answer(Given),
     /// Its answer, which is to be renewed.
-    Renew(Result<LlmResponse, LlmError>, Renewal),
+    Renew(Given, Renewal),
     /// Nothing; what may be given where the call fails.
     Nothing(Asked, Option<Arc<Entry>>),
     /// Nothing, and what comes is nobody's but the asker's.
     Alone(Option<Arc<Entry>>),
+}
+
+/// An answer that is there.
+pub(crate) enum Given {
+    /// To be made of an entry, where it is handed to whoever asked: an answer is large, and is not
+    /// moved from one place to the next.
+    Entry(Arc<Entry>, Delivery, u32, Replay),
+    /// Made already: an error, or what was read anew.
+    Made(Box<Result<LlmResponse, LlmError>>),
+}
+
+impl Given {
+    #[inline]
+    pub(crate) fn make(self) -> Result<LlmResponse, LlmError> {
+        match self {
+            Self::Entry(entry, delivery, age, replay) => entry.answer(delivery, age, replay),
+            Self::Made(made) => *made,
+        }
+    }
+
+    /// Makes the answer of a future, once.
+    #[inline]
+    pub(crate) fn take(given: &mut Option<Self>) -> Result<LlmResponse, LlmError> {
+        given.take().expect("polled after completion").make()
+    }
 }
 
 /// An answer that is given while it is renewed.
@@ -110,19 +135,15 @@ impl State {
     /// Looks for an answer to `request` in memory.
     #[inline]
     pub(crate) fn find(&self, request: &LlmRequest) -> Found {
-        let policy = match self.config.rule.policy(request) {
-            Some(policy) if self.enabled.load(Relaxed) => policy,
+        let term = match self.config.rule.term(request) {
+            Some(term) if self.enabled.load(Relaxed) => term,
             _ => {
                 self.count(Count::Bypassed);
                 return Found::Bypass;
             }
         };
         let key = CacheKey::of(request, self.config.scope);
-        let asked = Asked {
-            key,
-            policy,
-            since: self.invalidations.load(SeqCst),
-        };
+        let since = self.invalidations.load(SeqCst);
         let now = self.now();
         let entry = if request.cache().no_cache {
             None
@@ -133,14 +154,20 @@ impl State {
         if swept > 0 {
             self.counts.add(Count::Expired as usize, swept as u64);
         }
+        let asked = || Asked {
+            key,
+            policy: term.policy(),
+            since,
+        };
         self.judge(request, asked, entry, now)
     }
 
     /// What `entry`, wherever it was found, is good for.
+    #[inline]
     pub(crate) fn judge(
         &self,
         request: &LlmRequest,
-        asked: Asked,
+        asked: impl FnOnce() -> Asked,
         entry: Option<Arc<Entry>>,
         now: Moment,
     ) -> Found {
@@ -152,6 +179,12 @@ impl State {
                 .max_age
                 .is_some_and(|most| entry.times.age(now) > most);
             match age {
+                Age::Fresh if !too_old && entry.kept.is_readable() => {
+                    self.count(Count::Hits);
+                    let age = entry.times.seconds(now);
+                    let replay = self.config.replay;
+                    return Found::Answer(Given::Entry(entry, request.delivery, age, replay));
+                }
                 Age::Fresh if !too_old => {
                     let answer = self.give(&entry, request.delivery, now);
                     if let Some(answer) = answer {
@@ -165,6 +198,7 @@ impl State {
                     if let Some(answer) = answer {
                         self.count(Count::Stale);
                         if !directive.no_store && entry.claim_refresh(now) {
+                            let asked = asked();
                             return Found::Renew(answer, Renewal { asked, entry });
                         }
                         return Found::Answer(answer);
@@ -179,39 +213,40 @@ impl State {
             self.count(Count::Misses);
             return Found::Alone(fallback);
         }
-        Found::Nothing(asked, fallback)
+        Found::Nothing(asked(), fallback)
     }
 
     /// The answer to what was `asked` and not found, if it has been kept since.
-    pub(crate) fn kept_since(
-        &self,
-        request: &LlmRequest,
-        asked: &Asked,
-    ) -> Option<Result<LlmResponse, LlmError>> {
+    pub(crate) fn kept_since(&self, request: &LlmRequest, asked: &Asked) -> Option<Given> {
         let entry = self.memory.get(&asked.key)?;
         let now = self.now();
         let most = request.cache().max_age.unwrap_or(Duration::MAX);
         let good = entry.times.state(now) == Age::Fresh && entry.times.age(now) <= most;
-        let answer = good.then(|| self.give(&entry, request.delivery, now))??;
+        let given = good.then(|| self.give(&entry, request.delivery, now))??;
         self.count(Count::LateHits);
-        Some(answer)
+        Some(given)
     }
 
     /// The answer that `entry` is; `None` where it cannot be read.
+    #[inline]
     pub(crate) fn give(
         &self,
-        entry: &Entry,
+        entry: &Arc<Entry>,
         delivery: Delivery,
         now: Moment,
-    ) -> Option<Result<LlmResponse, LlmError>> {
-        let answer = entry.answer(delivery, now, self.config.replay);
+    ) -> Option<Given> {
+        let (age, replay) = (entry.times.seconds(now), self.config.replay);
+        if entry.kept.is_readable() {
+            return Some(Given::Entry(entry.clone(), delivery, age, replay));
+        }
+        let answer = entry.answer(delivery, age, replay);
         if let Err(error) = &answer {
             if !crate::record::is_the_callers(error.kind()) {
                 return None;
             }
             self.count(Count::Negative);
         }
-        Some(answer)
+        Some(Given::Made(Box::new(answer)))
     }
 
     /// Something was not kept.
@@ -220,7 +255,7 @@ impl State {
     }
 
     /// Keeps an answer to what was asked when there had been `since` invalidations.
-    pub(crate) fn keep(self: &Arc<Self>, key: CacheKey, entry: Entry, since: u64) {
+    pub(crate) fn keep(self: &Arc<Self>, key: CacheKey, entry: Arc<Entry>, since: u64) {
         if entry.weight > self.config.max_entry_bytes {
             self.refuse(Refused::TooLong);
             return;
@@ -241,8 +276,7 @@ impl State {
         self.put(key, entry, since);
     }
 
-    fn put(self: &Arc<Self>, key: CacheKey, entry: Entry, since: u64) {
-        let entry = Arc::new(entry);
+    fn put(self: &Arc<Self>, key: CacheKey, entry: Arc<Entry>, since: u64) {
         if !self.remember(key, &entry, since) {
             return;
         }

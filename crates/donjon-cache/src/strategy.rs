@@ -105,38 +105,68 @@ pub(crate) struct Rule {
     pub(crate) stale_while_revalidate: Duration,
     pub(crate) stale_if_error: Duration,
     pub(crate) harmless: Vec<Box<str>>,
+    /// How long answers to chats are kept, and others; `None` until it is settled.
+    chats: Option<Policy>,
+    others: Option<Policy>,
+}
+
+/// How long an answer is kept: as was decided beforehand, or for this request.
+pub(crate) enum Term<'a> {
+    Set(&'a Policy),
+    Own(Policy),
+}
+
+impl Term<'_> {
+    pub(crate) const fn policy(&self) -> Policy {
+        match self {
+            Self::Set(policy) => **policy,
+            Self::Own(policy) => *policy,
+        }
+    }
 }
 
 impl Rule {
+    /// Decides beforehand what is the same for all requests.
+    pub(crate) fn settle(&mut self) {
+        let (strategy, own) = (&self.strategy, self.ttl);
+        let term = |ttl| {
+            let mut policy = Policy::new(own.unwrap_or(ttl))
+                .stale_while_revalidate(self.stale_while_revalidate)
+                .stale_if_error(self.stale_if_error);
+            policy.truncated = matches!(strategy, Strategy::Aggressive);
+            policy.tool_calls = !matches!(strategy, Strategy::Conservative);
+            policy
+        };
+        let chats = match strategy {
+            Strategy::Conservative => HOUR,
+            _ => DAY,
+        };
+        (self.chats, self.others) = (Some(term(chats)), Some(term(DAY)));
+    }
+
     /// How long the answer to `request` is kept; `None` if it is nobody's but the asker's.
-    pub(crate) fn policy(&self, request: &LlmRequest) -> Option<Policy> {
-        let (ttl, strict) = match (&self.strategy, request.prompt()) {
-            (Strategy::Disabled, _) => return None,
+    #[inline]
+    pub(crate) fn term(&self, request: &LlmRequest) -> Option<Term<'_>> {
+        let kept = match (&self.strategy, request.prompt()) {
+            (Strategy::Disabled, _) => false,
             (Strategy::Custom(decide), _) => {
-                return decide(request).filter(|policy| !policy.ttl.is_zero());
+                let policy = decide(request).filter(|policy| !policy.ttl.is_zero());
+                return policy.map(Term::Own);
             }
-            (Strategy::Aggressive, _) => (DAY, false),
             (Strategy::Conservative, Prompt::Chat(chat)) => {
-                if chat.choices() > 1 || offers_tools(chat) {
-                    return None;
-                }
-                (HOUR, true)
+                chat.choices() <= 1 && !offers_tools(chat)
             }
             (Strategy::Selective, Prompt::Chat(chat)) => {
                 let same_again = chat.temperature == Some(0.0) || chat.seed.is_some();
-                if !same_again || !self.is_harmless(chat) {
-                    return None;
-                }
-                (DAY, true)
+                same_again && self.is_harmless(chat)
             }
-            (Strategy::Conservative | Strategy::Selective, _) => (DAY, true),
+            _ => true,
         };
-        let mut policy = Policy::new(self.ttl.unwrap_or(ttl))
-            .stale_while_revalidate(self.stale_while_revalidate)
-            .stale_if_error(self.stale_if_error);
-        policy.truncated = !strict;
-        policy.tool_calls = !matches!(self.strategy, Strategy::Conservative);
-        Some(policy)
+        let policy = match request.prompt() {
+            Prompt::Chat(_) => &self.chats,
+            _ => &self.others,
+        };
+        policy.as_ref().filter(|_| kept).map(Term::Set)
     }
 
     /// Whether no tool that is offered does anything but tell something.

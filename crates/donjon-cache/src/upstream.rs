@@ -1,74 +1,55 @@
 //! The call that is made where nothing was found.
 
 use std::{
-    pin::Pin,
     sync::Arc,
     task::{self, Poll},
 };
 
-use donjon_core::{LlmError, LlmRequest, LlmResponse, shape::ReadyCall};
-use pin_project_lite::pin_project;
+use donjon_core::{
+    BoxLlmFuture, LlmError, LlmRequest, LlmResponse, Observer, Watch, shape::ReadyCall, watch,
+};
 use tower_service::Service;
 
 use crate::{
-    flight::FlightFuture,
-    record::{Asked, Recorded},
-    state::State,
+    flight::{Calls, Flying},
+    record::{Asked, Recorder},
+    state::{Given, State},
 };
 
-pin_project! {
-    /// One call upstream, recorded on its way: its own, or that of all who ask the same.
-    pub(crate) struct Upstream<S>
-    where
-        S: Service<LlmRequest, Response = LlmResponse>,
-        S::Error: Into<LlmError>,
-    {
-        #[pin]
-        call: Calls<S>,
+/// One call upstream, recorded on its way: its own, or that of all who ask the same. It lies in a box,
+/// so that whoever is answered at once does not carry the room for it about.
+pub(crate) enum Upstream<S> {
+    Alone(BoxLlmFuture),
+    Shared(Flying<Recorded<S>>),
+}
+
+/// A service whose answer is kept.
+pub(crate) struct Recorded<S> {
+    inner: S,
+    state: Arc<State>,
+    asked: Asked,
+}
+
+impl<S> Calls for Recorded<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse> + Send + 'static,
+    S::Error: Into<LlmError>,
+    S::Future: Send,
+{
+    fn call(self, request: LlmRequest) -> BoxLlmFuture {
+        let recorder = Recorder::new(self.state, self.asked, &request);
+        Box::pin(heard(self.inner, request, recorder))
     }
 }
 
-pin_project! {
-    #[project = CallsProj]
-    enum Calls<S>
-    where
-        S: Service<LlmRequest, Response = LlmResponse>,
-        S::Error: Into<LlmError>,
-    {
-        Alone {
-            #[pin]
-            call: ReadyCall<Recorded<S>>,
-        },
-        Shared {
-            #[pin]
-            call: FlightFuture<Recorded<S>>,
-        },
-    }
-}
-
-impl<S> Upstream<S>
+/// A call of `inner` that `observer` hears.
+pub(crate) fn heard<S, O>(inner: S, request: LlmRequest, observer: O) -> Watch<ReadyCall<S>, O>
 where
     S: Service<LlmRequest, Response = LlmResponse>,
-    S::Error: Into<LlmError>,
+    O: Observer,
 {
-    /// Asks `inner`, and keeps its answer as `asked` says.
-    pub(crate) fn alone(
-        state: &Arc<State>,
-        inner: S,
-        request: LlmRequest,
-        asked: Option<Asked>,
-    ) -> Self {
-        let recorded = Recorded {
-            inner,
-            state: state.clone(),
-            asked,
-            again: false,
-        };
-        let call = ReadyCall::new(recorded, request);
-        Self {
-            call: Calls::Alone { call },
-        }
-    }
+    let call = request.call.clone();
+    watch(&call, ReadyCall::new(inner, request), observer)
 }
 
 impl<S> Upstream<S>
@@ -77,47 +58,49 @@ where
     S::Error: Into<LlmError>,
     S::Future: Send,
 {
+    /// Asks `inner`, and keeps its answer as `asked` says.
+    pub(crate) fn alone(state: &Arc<State>, inner: S, request: LlmRequest, asked: Asked) -> Self {
+        let state = state.clone();
+        let recorded = Recorded {
+            inner,
+            state,
+            asked,
+        };
+        Self::Alone(recorded.call(request))
+    }
+
     /// The same, or joins the call of somebody who asks the same at this moment. The answer is kept
-    /// whoever of them leaves.
+    /// whoever of them leaves. An error is the answer of somebody else's call that has ended between.
+    #[inline]
     pub(crate) fn shared(
         state: &Arc<State>,
-        inner: S,
+        inner: impl FnOnce() -> S,
         request: LlmRequest,
-        asked: Option<Asked>,
-    ) -> Self {
-        // Whoever does not want what is kept does not want what was asked before either.
-        let flights = state.config.flights.as_ref();
-        match (flights.filter(|_| !request.cache().no_cache), asked) {
-            (Some(flights), Some(asked)) => {
-                let key = asked.key;
-                let recorded = Recorded {
-                    inner,
+        asked: Asked,
+    ) -> Result<Self, Given> {
+        match &state.config.flights {
+            // Whoever does not want what is kept does not want what was asked before either.
+            Some(flights) if !request.cache().no_cache => {
+                let recorded = || Recorded {
+                    inner: inner(),
                     state: state.clone(),
-                    asked: Some(asked),
-                    again: true,
+                    asked,
                 };
-                let call = flights.call(key, request, recorded);
-                Self {
-                    call: Calls::Shared { call },
-                }
+                let late = |request: &LlmRequest| state.kept_since(request, &asked);
+                let flying = flights.enter(asked.key, request, recorded, late);
+                flying.map(Self::Shared)
             }
-            (_, asked) => Self::alone(state, inner, request, asked),
+            _ => Ok(Self::alone(state, inner(), request, asked)),
         }
     }
-}
 
-impl<S> Future for Upstream<S>
-where
-    S: Service<LlmRequest, Response = LlmResponse> + Send + 'static,
-    S::Error: Into<LlmError>,
-    S::Future: Send,
-{
-    type Output = Result<LlmResponse, LlmError>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        match self.project().call.project() {
-            CallsProj::Alone { call } => call.poll(cx),
-            CallsProj::Shared { call } => call.poll(cx),
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut task::Context<'_>,
+    ) -> Poll<Result<LlmResponse, LlmError>> {
+        match self {
+            Self::Alone(call) => call.as_mut().poll(cx),
+            Self::Shared(call) => call.poll(cx),
         }
     }
 }

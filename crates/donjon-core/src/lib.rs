@@ -86,10 +86,10 @@ pub use service::{BoxLlmFuture, BoxLlmService, LlmService};
 pub use snapshot::{Figure, FigureKind, Labelled, Snapshot};
 pub use stream::ResponseStream;
 pub use vocab::{
-    Body, CacheDirective, Call, Chat, ChatCompletion, Choice, ChoiceDelta, Chunk, Completion,
-    Content, Delivery, Delta, Dialect, Embed, EmbedInput, Embedding, Embeddings, Estimate, Extra,
-    FinishReason, Fold, Function, FunctionCall, Head, Identity, IdentityBuilder, ImageUrl,
-    LlmRequest, LlmResponse, Message, Operation, Origin, Part, Priority, Prompt, Role, Stop, Tool,
-    ToolCall, Until, Usage, Whose, Wire,
+    Body, CacheDirective, Call, CanonicalPiece, Chat, ChatCompletion, Choice, ChoiceDelta, Chunk,
+    Completion, Content, Delivery, Delta, Dialect, Embed, EmbedInput, Embedding, Embeddings,
+    Estimate, Extra, FinishReason, Fold, Function, FunctionCall, Head, Identity, IdentityBuilder,
+    ImageUrl, LlmRequest, LlmResponse, Message, Operation, Origin, Part, Priority, Prompt,
+    Question, Role, Stop, Tool, ToolCall, Until, Usage, Whose, Wire,
 };
 pub use watch::{Watch, watch};

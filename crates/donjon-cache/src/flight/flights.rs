@@ -3,23 +3,24 @@
 use std::{
     array,
     collections::{HashMap, hash_map::Entry},
+    convert::Infallible,
     fmt,
+    hash::BuildHasherDefault,
     sync::Arc,
     time::Duration,
 };
 
-use donjon_core::{
-    BoxLlmFuture, Counts, Events, Figure, LlmError, LlmRequest, LlmResponse, Snapshot,
-};
+use donjon_core::{Counts, Delivery, Events, Figure, LlmError, LlmRequest, LlmResponse, Snapshot};
 use tower_service::Service;
 
 use super::{
     FlightConfigError, FlightEvent, FlightFuture, Rules,
+    future::{Again, Calls, Flying, Plain},
     member::{Flight, Member},
     slot::Closed,
     sync::{Mutex, lock},
 };
-use crate::key::CacheKey;
+use crate::key::{ByPrefix, CacheKey};
 
 /// The calls in the air that others who ask the same can join: the state of a
 /// [`SingleFlightLayer`](super::SingleFlightLayer), and the handle on it.
@@ -37,8 +38,34 @@ pub(crate) struct Shared {
     events: Events<FlightEvent>,
 }
 
-/// By their keys, and whether they bring a stream.
-type Shard = HashMap<(CacheKey, bool), Arc<Flight>, foldhash::fast::RandomState>;
+/// By their keys.
+type Shard = HashMap<CacheKey, Alike, BuildHasherDefault<ByPrefix>>;
+
+/// Those that bring the same answer; at least one.
+#[derive(Default)]
+struct Alike {
+    whole: Option<Arc<Flight>>,
+    stream: Option<Arc<Flight>>,
+}
+
+impl Alike {
+    /// The one that serves a member.
+    fn for_member(&self, streamed: bool) -> Option<&Arc<Flight>> {
+        // Whoever asks for a whole answer is served by a stream as well.
+        match &self.stream {
+            Some(stream) => Some(stream),
+            None if streamed => None,
+            None => self.whole.as_ref(),
+        }
+    }
+
+    fn of_kind(&mut self, streamed: bool) -> &mut Option<Arc<Flight>> {
+        match streamed {
+            true => &mut self.stream,
+            false => &mut self.whole,
+        }
+    }
+}
 
 const FIGURES: usize = 9;
 const CALLS: usize = 0;
@@ -50,14 +77,6 @@ const ABANDONED: usize = 5;
 const PANICKED: usize = 6;
 const LET_GO: usize = 7;
 const ASKED_AGAIN: usize = 8;
-
-/// What a call found.
-pub(crate) enum Joined {
-    /// Its own call, or another's that asks the same.
-    Member(Member),
-    /// Another question under the same key.
-    Mismatch,
-}
 
 impl Flights {
     /// Builds what differs from the default.
@@ -73,23 +92,63 @@ impl Flights {
     /// Calls `service` with `request`, or joins a call that asks the same: one under the same `key`
     /// that brings the same answer, whole or, for whoever asks for a stream, chunk by chunk.
     ///
-    /// Nothing happens before the future is polled. `service` need not be readied; it is readied
-    /// where it is called.
-    pub fn call<S>(&self, key: CacheKey, mut request: LlmRequest, service: S) -> FlightFuture<S>
+    /// It is joined at once; a call is made when the future is polled. `service` need not be readied;
+    /// it is readied where it is called.
+    pub fn call<S>(&self, key: CacheKey, request: LlmRequest, service: S) -> FlightFuture<S>
     where
         S: Service<LlmRequest, Response = LlmResponse> + Send + 'static,
         S::Error: Into<LlmError>,
         S::Future: Send,
     {
-        request.call.begin();
+        self.call_with(key, request, || service)
+    }
+
+    /// The same with a service that most of those who join have no use for.
+    pub(crate) fn call_with<S>(
+        &self,
+        key: CacheKey,
+        request: LlmRequest,
+        service: impl FnOnce() -> S,
+    ) -> FlightFuture<S>
+    where
+        S: Service<LlmRequest, Response = LlmResponse> + Send + 'static,
+        S::Error: Into<LlmError>,
+        S::Future: Send,
+    {
+        let calls = || Plain { service: service() };
+        let entered = self.enter(key, request, calls, |_| None::<Infallible>);
+        match entered {
+            Ok(flying) => FlightFuture { flying },
+            Err(never) => match never {},
+        }
+    }
+
+    /// Joins the call that asks the same, or makes one as `calls` does; unless there is something in
+    /// the `late` place, where the answer to a call that has just ended is kept.
+    #[inline]
+    pub(crate) fn enter<C: Calls, T>(
+        &self,
+        key: CacheKey,
+        mut request: LlmRequest,
+        calls: impl FnOnce() -> C,
+        late: impl FnOnce(&LlmRequest) -> Option<T>,
+    ) -> Result<Flying<C>, T> {
+        request.call.start_clock();
         self.shared.counts.add(CALLS, 1);
-        FlightFuture::new(self.shared.clone(), Some(key), request, service)
+        self.shared.enter(key, request, calls, late)
     }
 
     /// Calls `service` with `request` and shares nothing.
-    pub(crate) fn call_alone<S>(&self, mut request: LlmRequest, service: S) -> FlightFuture<S> {
-        request.call.begin();
-        FlightFuture::new(self.shared.clone(), None, request, service)
+    pub(crate) fn call_alone<S>(&self, mut request: LlmRequest, service: S) -> FlightFuture<S>
+    where
+        S: Service<LlmRequest, Response = LlmResponse> + Send + 'static,
+        S::Error: Into<LlmError>,
+        S::Future: Send,
+    {
+        request.call.start_clock();
+        FlightFuture {
+            flying: Flying::alone(request, Plain { service }),
+        }
     }
 
     /// What happens from now on; a listener that falls more than 256 events behind misses some.
@@ -145,7 +204,12 @@ impl Flights {
     /// How many calls can be joined now.
     pub fn in_the_air(&self) -> usize {
         let shards = self.shared.shards.iter();
-        shards.map(|shard| lock(shard).len()).sum()
+        let flights = |alike: &Alike| {
+            usize::from(alike.whole.is_some()) + usize::from(alike.stream.is_some())
+        };
+        shards
+            .map(|shard| lock(shard).values().map(flights).sum::<usize>())
+            .sum()
     }
 }
 
@@ -235,45 +299,73 @@ impl FlightsBuilder {
 }
 
 impl Shared {
-    /// Joins the call that asks the same, or makes it by `call`.
-    pub(crate) fn join(
+    /// As [`Flights::enter`].
+    pub(super) fn enter<C: Calls, T>(
         self: &Arc<Self>,
         key: CacheKey,
-        request: &mut Option<LlmRequest>,
-        call: impl FnOnce(LlmRequest) -> BoxLlmFuture,
-    ) -> Option<Joined> {
+        request: LlmRequest,
+        calls: impl FnOnce() -> C,
+        late: impl FnOnce(&LlmRequest) -> Option<T>,
+    ) -> Result<Flying<C>, T> {
+        let streamed = request.is_stream();
         loop {
-            let asked = request.as_ref()?;
-            let streamed = asked.is_stream();
             let mut shard = lock(self.shard(&key));
-            // Whoever asks for a whole answer is served by a stream as well.
-            let found = match shard.get(&(key, true)) {
-                Some(flight) => Some(flight),
-                None if streamed => None,
-                None => shard.get(&(key, false)),
+            let alike = match shard.entry(key) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => {
+                    // What has ended was kept before it was taken out here.
+                    if let Some(late) = late(&request) {
+                        return Err(late);
+                    }
+                    let member = self.begin(key, request, calls());
+                    let mut alike = Alike::default();
+                    *alike.of_kind(streamed) = Some(member.flight.clone());
+                    entry.insert(alike);
+                    drop(shard);
+                    self.counts.add(LED, 1);
+                    return Ok(Flying::member(member, streamed, None));
+                }
             };
-            let Some(flight) = found.cloned() else {
-                let deadline = asked.call.deadline();
-                let flight = Arc::new(Flight::new(key, request.take()?, call));
-                let member = Member::first(self, &flight, deadline);
-                shard.insert((key, streamed), flight);
+            let Some(flight) = alike.for_member(streamed).cloned() else {
+                let member = self.begin(key, request, calls());
+                *alike.of_kind(streamed) = Some(member.flight.clone());
                 drop(shard);
                 self.counts.add(LED, 1);
-                return Some(Joined::Member(member));
+                return Ok(Flying::member(member, streamed, None));
             };
             drop(shard);
-            if !flight.asks(asked) {
+            if !flight.asks(&request) {
                 self.counts.add(MISMATCHED, 1);
                 self.events.tell(|| FlightEvent::Mismatched { key });
-                return Some(Joined::Mismatch);
+                return Ok(Flying::alone(request, calls()));
             }
-            if let Some(member) = Member::join(self, &flight, asked) {
-                self.counts.add(JOINED, 1);
-                return Some(Joined::Member(member));
+            match flight.join(&request) {
+                Ok((member, alike)) => {
+                    self.counts.add(JOINED, 1);
+                    let again = || {
+                        let calls = calls();
+                        Box::new(Again { request, calls })
+                    };
+                    return Ok(Flying::member(member, streamed, (!alike).then(again)));
+                }
+                // It has just ended, and whoever ended it is about to take it out.
+                Err(flight) => self.remove(&flight),
             }
-            // It has just ended, and whoever ended it is about to take it out.
-            self.remove(&flight);
         }
+    }
+
+    /// The call that is made for all.
+    fn begin<C: Calls>(
+        self: &Arc<Self>,
+        key: CacheKey,
+        mut request: LlmRequest,
+        calls: C,
+    ) -> Member {
+        // Whoever joins may want to be told the usage.
+        if let Delivery::Stream { usage } = &mut request.delivery {
+            *usage = true;
+        }
+        Flight::begin(self, key, request, |request| calls.call(request))
     }
 
     /// Nobody may join `flight` any more.
@@ -309,16 +401,21 @@ impl Shared {
     fn remove(&self, flight: &Arc<Flight>) {
         let mut shard = lock(self.shard(&flight.key));
         let mut removed = None;
-        if let Entry::Occupied(entry) = shard.entry((flight.key, flight.streamed))
-            && Arc::ptr_eq(entry.get(), flight)
-        {
-            removed = Some(entry.remove());
+        if let Entry::Occupied(mut entry) = shard.entry(flight.key) {
+            let place = entry.get_mut().of_kind(flight.is_streamed());
+            if place.as_ref().is_some_and(|one| Arc::ptr_eq(one, flight)) {
+                removed = place.take();
+            }
+            if entry.get().for_member(false).is_none() {
+                entry.remove();
+            }
         }
         drop(shard);
         drop(removed);
     }
 
     fn shard(&self, key: &CacheKey) -> &Mutex<Shard> {
-        &self.shards[usize::from(key.as_bytes()[0]) % self.shards.len()]
+        // Not by what places it within a shard.
+        &self.shards[usize::from(key.as_bytes()[31]) % self.shards.len()]
     }
 }

@@ -1,72 +1,28 @@
 //! The future of a call that may be shared.
 
 use std::{
-    fmt,
+    convert::Infallible,
+    fmt, mem,
     pin::Pin,
     sync::Arc,
     task::{self, Poll, ready},
 };
 
 use donjon_core::{
-    BoxLlmFuture, Call, Chunk, Delivery, Fold, Head, LlmError, LlmRequest, LlmResponse,
-    ResponseStream, shape::ReadyCall,
+    BoxLlmFuture, Call, Chunk, Fold, Head, LlmError, LlmRequest, LlmResponse, ResponseStream,
+    shape::ReadyCall,
 };
 use futures_core::Stream;
-use pin_project_lite::pin_project;
-use tokio::time::Sleep;
 use tower_service::Service;
 
 use super::{
-    flights::{Joined, Shared},
-    member::Member,
+    member::{Member, Timer},
     slot::Found,
 };
-use crate::key::CacheKey;
 
-pin_project! {
-    /// The future of [`Flights::call`](super::Flights::call).
-    pub struct FlightFuture<S> {
-        shared: Arc<Shared>,
-        // None for a call that is not to be shared.
-        key: Option<CacheKey>,
-        streamed: bool,
-        // Kept until the answer begins: whoever joined may have to ask again.
-        request: Option<LlmRequest>,
-        service: Option<S>,
-        state: State,
-        // Made on the first wait of a call that has a deadline.
-        #[pin]
-        timer: Option<Sleep>,
-    }
-}
-
-enum State {
-    Begins,
-    Waits(Member),
-    /// The answer is wanted whole and comes as a stream.
-    Folds(Member, Box<(Head, Fold)>),
-    /// Apart from all others.
-    Alone(BoxLlmFuture),
-    Over,
-}
-
-impl<S> FlightFuture<S> {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        key: Option<CacheKey>,
-        request: LlmRequest,
-        service: S,
-    ) -> Self {
-        Self {
-            shared,
-            key,
-            streamed: request.is_stream(),
-            request: Some(request),
-            service: Some(service),
-            state: State::Begins,
-            timer: None,
-        }
-    }
+/// The future of [`Flights::call`](super::Flights::call).
+pub struct FlightFuture<S> {
+    pub(super) flying: Flying<Plain<S>>,
 }
 
 impl<S> Future for FlightFuture<S>
@@ -77,46 +33,127 @@ where
 {
     type Output = Result<LlmResponse, LlmError>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        self.flying.poll(cx)
+    }
+}
+
+/// How a call is made, if it is.
+pub(crate) trait Calls: Sized {
+    fn call(self, request: LlmRequest) -> BoxLlmFuture;
+}
+
+/// By calling a service.
+pub(crate) struct Plain<S> {
+    pub(super) service: S,
+}
+
+impl<S> Calls for Plain<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse> + Send + 'static,
+    S::Error: Into<LlmError>,
+    S::Future: Send,
+{
+    fn call(self, request: LlmRequest) -> BoxLlmFuture {
+        Box::pin(ReadyCall::new(self.service, request))
+    }
+}
+
+/// A call that may be shared. All that is large lies elsewhere.
+pub(crate) struct Flying<C> {
+    state: State<C>,
+    streamed: bool,
+    timer: Timer,
+}
+
+enum State<C> {
+    Waits(Member, Option<Box<Again<C>>>),
+    /// The answer is wanted whole and comes as a stream.
+    Folds(Member, Box<(Head, Fold)>),
+    /// Apart from all others.
+    Alone(BoxLlmFuture),
+    Over,
+}
+
+/// What a member asks with if the call fails for a reason of the one who made it.
+pub(super) struct Again<C> {
+    pub(super) request: LlmRequest,
+    pub(super) calls: C,
+}
+
+/// What makes a call lies in a box.
+impl<S> Unpin for FlightFuture<S> {}
+
+impl<C> Flying<C> {
+    pub(super) const fn member(
+        member: Member,
+        streamed: bool,
+        again: Option<Box<Again<C>>>,
+    ) -> Self {
+        Self {
+            state: State::Waits(member, again),
+            streamed,
+            timer: None,
+        }
+    }
+}
+
+impl<C: Calls> Flying<C> {
+    pub(super) fn alone(request: LlmRequest, calls: C) -> Self {
+        Self {
+            streamed: request.is_stream(),
+            state: State::Alone(calls.call(request)),
+            timer: None,
+        }
+    }
+
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut task::Context<'_>,
+    ) -> Poll<Result<LlmResponse, LlmError>> {
         let result = loop {
-            match this.state {
-                State::Begins => {
-                    *this.state = begin(this.shared, *this.key, this.request, this.service);
-                }
-                State::Waits(member) => match ready!(member.poll_head(this.timer.as_mut(), cx)) {
-                    Ok(Found::Whole(head, completion)) => {
-                        break Ok(LlmResponse::complete(head, completion));
-                    }
-                    Ok(Found::Stream(head, choices)) => {
-                        let folds = member.is_streamed() && !*this.streamed;
-                        let State::Waits(member) = std::mem::replace(this.state, State::Over)
-                        else {
-                            unreachable!("it waited above");
-                        };
-                        if folds {
-                            *this.state = State::Folds(member, Box::new((head, Fold::new())));
-                            continue;
+            match &mut self.state {
+                State::Waits(member, again) => {
+                    match ready!(member.poll_head(&mut self.timer, cx)) {
+                        Ok(Found::All(answer)) => break answer,
+                        Ok(Found::Stream(head, choices)) => {
+                            let folds = member.flight.is_streamed() && !self.streamed;
+                            let State::Waits(member, _) =
+                                mem::replace(&mut self.state, State::Over)
+                            else {
+                                unreachable!("it waited above");
+                            };
+                            if folds {
+                                self.state = State::Folds(member, Box::new((head, Fold::new())));
+                                continue;
+                            }
+                            let stream = Chunks {
+                                member: Some(member),
+                                timer: None,
+                            };
+                            let stream = ResponseStream::new(choices, stream);
+                            break Ok(LlmResponse::stream(head, stream));
                         }
-                        let stream = Chunks {
-                            member: Some(member),
-                            timer: None,
-                        };
-                        let stream = ResponseStream::new(choices, stream);
-                        break Ok(LlmResponse::stream(head, stream));
+                        Ok(Found::Again) if !member.is_late() => {
+                            let again = again.take();
+                            let Again { request, calls } =
+                                *again.expect("who is refused alike does not ask again");
+                            let (shared, key) = (member.flight.shared.clone(), member.flight.key);
+                            shared.asks_again();
+                            match shared.enter(key, request, || calls, |_| None::<Infallible>) {
+                                Ok(flying) => *self = flying,
+                                Err(never) => match never {},
+                            }
+                        }
+                        Ok(Found::Again) => break Err(Call::deadline_error()),
+                        Err(error) => break Err(error),
                     }
-                    Ok(Found::Again) if !member.is_late() => {
-                        this.shared.asks_again();
-                        *this.state = State::Begins;
-                    }
-                    Ok(Found::Again) => break Err(Call::deadline_error()),
-                    Ok(Found::Failed(error)) | Err(error) => break Err(error),
-                },
+                }
                 State::Folds(member, folded) => {
-                    match ready!(member.poll_next(this.timer.as_mut(), cx)) {
+                    match ready!(member.poll_next(&mut self.timer, cx)) {
                         Ok(Some(chunk)) => folded.1.push(&chunk),
                         Ok(None) => {
-                            let fold = std::mem::take(&mut folded.1);
+                            let fold = mem::take(&mut folded.1);
                             break Ok(LlmResponse::complete(folded.0.clone(), fold.finish()));
                         }
                         Err(error) => break Err(error),
@@ -127,86 +164,49 @@ where
             }
         };
         // The call ends before those who watch it from outside hear of it.
-        *this.state = State::Over;
-        *this.request = None;
-        *this.service = None;
+        self.state = State::Over;
         Poll::Ready(result)
-    }
-}
-
-/// Joins a call that asks the same, or makes one.
-fn begin<S>(
-    shared: &Arc<Shared>,
-    key: Option<CacheKey>,
-    request: &mut Option<LlmRequest>,
-    service: &mut Option<S>,
-) -> State
-where
-    S: Service<LlmRequest, Response = LlmResponse> + Send + 'static,
-    S::Error: Into<LlmError>,
-    S::Future: Send,
-{
-    let mut call = |mut request: LlmRequest, shared: bool| -> BoxLlmFuture {
-        // Whoever joins may want to be told the usage.
-        if let (true, Delivery::Stream { usage }) = (shared, &mut request.delivery) {
-            *usage = true;
-        }
-        let service = service.take().expect("whoever called asks no more");
-        Box::pin(ReadyCall::new(service, request))
-    };
-    let joined = key.map(|key| shared.join(key, request, |request| call(request, true)));
-    match (joined.flatten(), request.take()) {
-        (Some(Joined::Member(member)), kept) => {
-            *request = kept;
-            State::Waits(member)
-        }
-        (_, Some(request)) => State::Alone(call(request, false)),
-        (_, None) => unreachable!("it is kept until the answer begins"),
     }
 }
 
 impl<S> fmt::Debug for FlightFuture<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match &self.state {
-            State::Begins => "begins",
-            State::Waits(_) => "waits",
-            State::Folds(..) => "folds",
-            State::Alone(_) => "alone",
-            State::Over => "over",
+        let (state, key) = match &self.flying.state {
+            State::Waits(member, _) => ("waits", Some(member.flight.key)),
+            State::Folds(member, _) => ("folds", Some(member.flight.key)),
+            State::Alone(_) => ("alone", None),
+            State::Over => ("over", None),
         };
         f.debug_struct("FlightFuture")
-            .field("key", &self.key)
+            .field("key", &key)
             .field("state", &state)
             .finish_non_exhaustive()
     }
 }
 
-pin_project! {
-    /// The stream as one member reads it.
-    struct Chunks {
-        // Gone as soon as it is over.
-        member: Option<Member>,
-        #[pin]
-        timer: Option<Sleep>,
-    }
+/// The stream as one member reads it.
+struct Chunks {
+    /// Gone as soon as it is over.
+    member: Option<Member>,
+    timer: Timer,
 }
 
 impl Stream for Chunks {
     type Item = Result<Chunk, LlmError>;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut this = self.project();
-        let Some(member) = this.member else {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        let Some(member) = &mut this.member else {
             return Poll::Ready(None);
         };
-        let item = match ready!(member.poll_next(this.timer.as_mut(), cx)) {
+        let item = match ready!(member.poll_next(&mut this.timer, cx)) {
             // A stream that is always ready has its end all the same.
             Ok(Some(_)) if member.is_late() => Some(Err(Call::deadline_error())),
             Ok(Some(chunk)) => return Poll::Ready(Some(Ok(Arc::unwrap_or_clone(chunk)))),
             Ok(None) => None,
             Err(error) => Some(Err(error)),
         };
-        *this.member = None;
+        this.member = None;
         Poll::Ready(item)
     }
 }

@@ -105,12 +105,12 @@ where
             Some(share) => share(&request),
             None => !request.cache().no_cache,
         };
-        let inner = self.inner.clone();
         if shares {
             let key = CacheKey::of(&request, layer.scope);
-            layer.flights.call(key, request, inner)
+            let inner = || self.inner.clone();
+            layer.flights.call_with(key, request, inner)
         } else {
-            layer.flights.call_alone(request, inner)
+            layer.flights.call_alone(request, self.inner.clone())
         }
     }
 }

@@ -30,11 +30,11 @@ impl Log {
     }
 
     /// Adds a chunk that so many members are to read.
-    pub(crate) fn push(&mut self, chunk: Chunk, members: usize) {
+    pub(crate) fn push(&mut self, chunk: Arc<Chunk>, members: usize) {
         let bytes = weight(&chunk);
         self.bytes += bytes;
         self.kept.push_back(Kept {
-            chunk: Arc::new(chunk),
+            chunk,
             bytes,
             unread: members,
         });
@@ -140,7 +140,7 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Push => {
-                        log.push(Chunk::text(pushed.to_string()), members.len());
+                        log.push(Chunk::text(pushed.to_string()).into(), members.len());
                         pushed += 1;
                     }
                     Step::Read(at) => {

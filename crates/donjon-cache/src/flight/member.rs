@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{Arc, OnceLock},
@@ -9,17 +10,16 @@ use std::{
 };
 
 use donjon_core::{
-    Body, BoxLlmFuture, Call, Chunk, ErrorKind, Identity, Ledger, LlmError, LlmRequest, Prompt,
-    Whose,
+    BoxLlmFuture, Call, CanonicalPiece, Chunk, ErrorKind, Ledger, LlmError, LlmRequest,
+    LlmResponse, Question, Whose,
 };
 use futures_core::Stream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
-    Rules,
     flights::Shared,
-    slot::{Closed, Found, Place, Slot, Step, Upstream},
-    sync::{Mutex, lock},
+    slot::{Closed, Found, Left, Place, Slot, Step, Upstream},
+    sync::{Mutex, MutexGuard, lock},
     turns::Wakes,
 };
 use crate::key::CacheKey;
@@ -27,136 +27,163 @@ use crate::key::CacheKey;
 /// One call, shared by those who ask the same at the same time.
 pub(crate) struct Flight {
     pub(crate) key: CacheKey,
-    pub(crate) streamed: bool,
-    prompt: Arc<Prompt>,
-    model: Arc<str>,
+    pub(crate) shared: Arc<Shared>,
+    asked: Question,
+    streamed: bool,
     /// Written out when somebody first asks with a prompt of their own.
     written: OnceLock<Box<[u8]>>,
-    identity: Arc<Identity>,
-    ledger: Arc<Ledger>,
-    /// Until when whoever issued the call waits.
-    until: Option<Instant>,
+    /// Until when whoever issued the call waits, and the ledger in which others may extend that.
+    until: Option<(Instant, Arc<Ledger>)>,
     slot: Mutex<Slot>,
 }
 
-/// What a member came to, and what happened meanwhile.
+/// What a member came to.
 struct Turn<T> {
     found: Poll<T>,
+    /// What it left behind, if it found all there is.
+    left: Option<Left>,
     /// When the slow ones are let go of, if they hold the others back.
     held_until: Option<Instant>,
-    closed: Closed,
-    panicked: bool,
 }
 
 impl Flight {
-    /// A flight of `request`, which is called by `call`.
-    pub(crate) fn new(
+    /// A flight of `request`, which is called by `call`, and its first member.
+    pub(crate) fn begin(
+        shared: &Arc<Shared>,
         key: CacheKey,
         mut request: LlmRequest,
         call: impl FnOnce(LlmRequest) -> BoxLlmFuture,
-    ) -> Self {
-        let until = request.call.deadline();
-        let ledger = request.call.share().clone();
-        Self {
-            key,
-            streamed: request.is_stream(),
-            prompt: request.shared_prompt().clone(),
-            model: request.model().clone(),
-            written: OnceLock::new(),
-            identity: request.identity().clone(),
-            ledger,
-            until,
-            slot: Mutex::new(Slot::new(call(request))),
+    ) -> Member {
+        let deadline = request.call.deadline();
+        // Who waits as long as it takes waits longer than whoever joins.
+        let until = deadline.map(|until| (until, request.call.share().clone()));
+        let (asked, streamed) = (request.question(), request.is_stream());
+        let (slot, seat) = Slot::new(call(request));
+        Member {
+            flight: Arc::new(Self {
+                key,
+                shared: shared.clone(),
+                asked,
+                streamed,
+                written: OnceLock::new(),
+                until,
+                slot: Mutex::new(slot),
+            }),
+            seat: Some(seat),
+            deadline,
         }
+    }
+
+    /// Whether the answer is driven as a stream.
+    pub(crate) fn is_streamed(&self) -> bool {
+        self.streamed
     }
 
     /// Whether `request` asks the same, and not only has the same key.
     pub(crate) fn asks(&self, request: &LlmRequest) -> bool {
-        if Arc::ptr_eq(&self.prompt, request.shared_prompt()) {
-            return self.model == *request.model();
+        if Arc::ptr_eq(self.asked.prompt(), request.shared_prompt()) {
+            return self.asked.model() == request.model();
         }
         let written = self.written.get_or_init(|| {
             let mut written = Vec::new();
-            let asked = LlmRequest::new(self.model.clone(), self.prompt.clone());
-            asked.canonical(Whose::Anybody, |bytes| written.extend_from_slice(bytes));
+            let write = |piece: CanonicalPiece<'_>| written.extend_from_slice(piece.bytes);
+            self.asked.canonical(Whose::Anybody, write);
             written.into()
         });
         let mut rest = Some(&**written);
-        request.canonical(Whose::Anybody, |bytes| {
-            rest = rest.and_then(|rest| rest.strip_prefix(bytes));
+        request.canonical(Whose::Anybody, |piece| {
+            rest = rest.and_then(|rest| rest.strip_prefix(piece.bytes));
         });
         rest.is_some_and(<[u8]>::is_empty)
     }
 
-    /// Takes the seat of the first member, whose request it is.
-    fn board(&self) -> usize {
-        lock(&self.slot).join(Place::new(true, true))
-    }
-
-    /// Takes a seat, if there still is one.
-    fn join(&self, request: &LlmRequest) -> Option<usize> {
+    /// Takes a seat, if there still is one. Also says whether what whoever issued the call is refused
+    /// would be refused to this member too, which then never has to ask again.
+    pub(crate) fn join(self: Arc<Self>, request: &LlmRequest) -> Result<(Member, bool), Arc<Self>> {
         let deadline = request.call.deadline();
-        let later = match (self.until, deadline) {
-            (Some(until), Some(deadline)) => deadline > until,
-            (until, deadline) => until.is_some() && deadline.is_none(),
-        };
-        let alike = !later && self.identity == *request.identity();
+        let until = self.until.as_ref();
+        let later = until.filter(|(until, _)| deadline.is_none_or(|deadline| deadline > *until));
+        let alike = later.is_none() && self.asked.identity() == request.identity();
         let mut slot = lock(&self.slot);
         if !slot.open {
-            return None;
+            drop(slot);
+            return Err(self);
         }
         // Before anybody can find that the time of the others is up.
-        if later {
+        if let Some((_, ledger)) = later {
             slot.extended = true;
-            self.ledger.extend(deadline);
+            ledger.extend(deadline);
         }
-        Some(slot.join(Place::new(false, alike)))
+        let seat = slot.turns.join(Place::new(false, alike));
+        drop(slot);
+        let member = Member {
+            flight: self,
+            seat: Some(seat),
+            deadline,
+        };
+        Ok((member, alike))
     }
 
-    /// Looks for what a member waits for, and drives the call if it asks for that.
-    fn turn<T>(
-        self: &Arc<Self>,
-        rules: &Rules,
-        seat: usize,
-        waker: &Waker,
-        look: impl Fn(&mut Slot) -> Option<T>,
-    ) -> Turn<T> {
+    /// Looks for what a member waits for, and drives the call if it asks for that. A member that has
+    /// found `all` there is leaves.
+    fn turn<'a, S: Seeks>(
+        self: &'a Arc<Self>,
+        mut slot: MutexGuard<'a, Slot>,
+        seeks: S,
+        cx: &mut task::Context<'_>,
+    ) -> Turn<S::Found> {
+        let (rules, seat) = (&self.shared.rules, seeks.seat());
         let mut turn = Turn {
             found: Poll::Pending,
+            left: None,
             held_until: None,
-            closed: Closed::No,
-            panicked: false,
         };
+        let (mut closed, mut panicked) = (Closed::No, false);
         let mut wakes = Wakes::default();
         let mut driven = false;
-        let mut slot = lock(&self.slot);
         let left_over = loop {
             let held = slot.is_held(rules);
-            if let Some(found) = look(&mut slot) {
-                let waker = slot.turns.rest(seat, &mut wakes);
-                if held && !slot.is_held(rules) {
-                    slot.turns.ask_anew(&mut wakes);
+            if let Some(found) = seeks.look(&mut slot) {
+                let mut waker = None;
+                if S::is_all(&found) {
+                    turn.left = Some(slot.leave(seat, rules, &mut wakes));
+                } else {
+                    waker = slot.turns.rest(seat, &mut wakes);
+                    if held && !slot.is_held(rules) {
+                        slot.turns.ask_anew(&mut wakes);
+                    }
                 }
                 turn.found = Poll::Ready(found);
                 break waker;
             }
-            if slot.turns.is_due() && !held && !driven {
-                slot.turns.take();
-                let upstream = std::mem::replace(&mut slot.upstream, Upstream::Away);
+            if slot.turns.is_to_be_driven() && !held && !driven {
+                let alone = slot.turns.take();
+                let upstream = mem::replace(&mut slot.upstream, Upstream::Away);
                 drop(slot);
-                let (upstream, step, panicked) = self.drive(upstream);
+                let (upstream, mut step, panics) = match alone {
+                    true => drive(upstream, cx),
+                    false => drive(upstream, &mut task::Context::from_waker(&self.waker())),
+                };
                 // A call that wakes while it is driven is driven on when its turn comes again.
                 driven = matches!(step, Step::Pending);
-                turn.panicked |= panicked;
+                panicked |= panics;
                 slot = lock(&self.slot);
+                if let Some(whole) = S::WHOLE
+                    && let Some(answer) = slot.hand_on(seat, &mut step)
+                {
+                    closed = slot.end();
+                    turn.left = Some(slot.leave(seat, rules, &mut wakes));
+                    turn.found = Poll::Ready(whole(answer));
+                    break None;
+                }
                 match slot.publish(upstream, step, rules, &mut wakes) {
                     Closed::No => {}
-                    closed => turn.closed = closed,
+                    why => closed = why,
                 }
                 continue;
             }
             turn.held_until = slot.held_until(rules);
-            let waker = slot.turns.wait(seat, waker);
+            let waker = slot.turns.wait(seat, cx.waker());
             if !held {
                 slot.turns.ask_anew(&mut wakes);
             }
@@ -166,25 +193,41 @@ impl Flight {
         // Whatever is woken or dropped may come back here.
         drop(left_over);
         wakes.wake();
-        turn
-    }
-
-    /// Drives the call one step, without the lock.
-    fn drive(self: &Arc<Self>, upstream: Upstream) -> (Upstream, Step, bool) {
-        let waker = self.waker();
-        let mut cx = task::Context::from_waker(&waker);
-        let step = catch_unwind(AssertUnwindSafe(|| step(upstream, &mut cx)));
-        match step {
-            Ok((upstream, step)) => (upstream, step, false),
-            Err(panic) => {
-                let error = panicked(&*panic);
-                (Upstream::Over, Step::Ended(Err(error)), true)
-            }
+        if closed != Closed::No {
+            self.shared.closed(self, closed);
         }
+        if panicked {
+            self.shared.panicked(self);
+        }
+        turn
     }
 
     fn waker(self: &Arc<Self>) -> Waker {
         self.clone().into()
+    }
+
+    /// What a member left behind is dropped, and with the last one the call.
+    fn settle(self: &Arc<Self>, left: Left) {
+        if left.closed {
+            self.shared.closed(self, Closed::Ended);
+        }
+        match &left.upstream {
+            Some(Upstream::Call(_)) => self.shared.left_by_all(),
+            // Many stop reading once they have the whole answer.
+            Some(Upstream::Stream(stream)) if !stream.is_complete() => self.shared.left_by_all(),
+            _ => {}
+        }
+    }
+}
+
+/// Drives the call one step, without the lock; also says whether it panicked.
+fn drive(upstream: Upstream, cx: &mut task::Context<'_>) -> (Upstream, Step, bool) {
+    match catch_unwind(AssertUnwindSafe(|| step(upstream, cx))) {
+        Ok((upstream, step)) => (upstream, step, false),
+        Err(panic) => {
+            let error = panicked(&*panic);
+            (Upstream::Over, Step::End(Err(error)), true)
+        }
     }
 }
 
@@ -196,26 +239,15 @@ fn step(upstream: Upstream, cx: &mut task::Context<'_>) -> (Upstream, Step) {
                 return (Upstream::Call(call), Step::Pending);
             };
             drop(call);
-            let response = match result {
-                Ok(response) => response,
-                Err(error) => return (Upstream::Over, Step::Ended(Err(error))),
-            };
-            match response.body {
-                Body::Complete(completion) => {
-                    (Upstream::Over, Step::Whole(response.head, completion))
-                }
-                Body::Stream(stream) => {
-                    let choices = stream.choices();
-                    let step = Step::Stream(response.head, choices);
-                    (Upstream::Stream(stream), step)
-                }
-            }
+            (Upstream::Over, Step::Answer(result))
         }
         Upstream::Stream(mut stream) => match Pin::new(&mut stream).poll_next(cx) {
             Poll::Pending => (Upstream::Stream(stream), Step::Pending),
-            Poll::Ready(Some(Ok(chunk))) => (Upstream::Stream(stream), Step::Chunk(chunk)),
-            Poll::Ready(Some(Err(error))) => (Upstream::Over, Step::Ended(Err(error))),
-            Poll::Ready(None) => (Upstream::Over, Step::Ended(Ok(()))),
+            Poll::Ready(Some(Ok(chunk))) => {
+                (Upstream::Stream(stream), Step::Chunk(Arc::new(chunk)))
+            }
+            Poll::Ready(Some(Err(error))) => (Upstream::Over, Step::End(Err(error))),
+            Poll::Ready(None) => (Upstream::Over, Step::End(Ok(()))),
         },
         Upstream::Away | Upstream::Over => (upstream, Step::Pending),
     }
@@ -244,48 +276,71 @@ impl Wake for Flight {
     }
 }
 
-/// Being a member of a flight, until it is dropped.
+/// What a member looks for.
+trait Seeks: Copy {
+    type Found;
+    /// Makes what is found of a whole answer, where it may be that.
+    const WHOLE: Option<fn(LlmResponse) -> Self::Found>;
+    fn seat(self) -> u32;
+    fn look(self, slot: &mut Slot) -> Option<Self::Found>;
+    /// Whether that is all there is, so that the member leaves with it.
+    fn is_all(found: &Self::Found) -> bool;
+}
+
+/// The head of the answer, for the member in this seat.
+#[derive(Clone, Copy)]
+struct Head(u32);
+
+impl Seeks for Head {
+    type Found = Found;
+    const WHOLE: Option<fn(LlmResponse) -> Found> = Some(|answer| Found::All(Ok(answer)));
+
+    fn seat(self) -> u32 {
+        self.0
+    }
+
+    fn look(self, slot: &mut Slot) -> Option<Found> {
+        slot.head(self.0)
+    }
+
+    fn is_all(found: &Found) -> bool {
+        !matches!(found, Found::Stream(..))
+    }
+}
+
+/// The next chunk of a stream.
+#[derive(Clone, Copy)]
+struct Next(u32);
+
+impl Seeks for Next {
+    type Found = Result<Option<Arc<Chunk>>, LlmError>;
+    const WHOLE: Option<fn(LlmResponse) -> Self::Found> = None;
+
+    fn seat(self) -> u32 {
+        self.0
+    }
+
+    fn look(self, slot: &mut Slot) -> Option<Self::Found> {
+        slot.next(self.0)
+    }
+
+    fn is_all(found: &Self::Found) -> bool {
+        !matches!(found, Ok(Some(_)))
+    }
+}
+
+/// Being a member of a flight, until it has found all there is, or is dropped.
 pub(crate) struct Member {
-    shared: Arc<Shared>,
-    flight: Arc<Flight>,
-    seat: usize,
+    pub(crate) flight: Arc<Flight>,
+    /// None once it has left.
+    seat: Option<u32>,
     deadline: Option<Instant>,
 }
 
+/// The timer of a member; made on the first wait of one that has something to wait until.
+pub(crate) type Timer = Option<Pin<Box<Sleep>>>;
+
 impl Member {
-    /// The first member of `flight`.
-    pub(crate) fn first(
-        shared: &Arc<Shared>,
-        flight: &Arc<Flight>,
-        deadline: Option<Instant>,
-    ) -> Self {
-        Self {
-            shared: shared.clone(),
-            seat: flight.board(),
-            flight: flight.clone(),
-            deadline,
-        }
-    }
-
-    /// Joins `flight`, if that can still be done.
-    pub(crate) fn join(
-        shared: &Arc<Shared>,
-        flight: &Arc<Flight>,
-        request: &LlmRequest,
-    ) -> Option<Self> {
-        Some(Self {
-            shared: shared.clone(),
-            seat: flight.join(request)?,
-            flight: flight.clone(),
-            deadline: request.call.deadline(),
-        })
-    }
-
-    /// Whether the answer is driven as a stream.
-    pub(crate) fn is_streamed(&self) -> bool {
-        self.flight.streamed
-    }
-
     /// Whether its time is up.
     pub(crate) fn is_late(&self) -> bool {
         self.deadline.is_some_and(|at| at <= Instant::now())
@@ -293,37 +348,49 @@ impl Member {
 
     /// Waits for the head of the answer. It is to be dropped after an error.
     pub(crate) fn poll_head(
-        &self,
-        timer: Pin<&mut Option<Sleep>>,
+        &mut self,
+        timer: &mut Timer,
         cx: &mut task::Context<'_>,
     ) -> Poll<Result<Found, LlmError>> {
-        self.poll(timer, cx, |slot| slot.head(self.seat))
+        let Some(seat) = self.seat else {
+            return Poll::Pending;
+        };
+        let mut slot = lock(&self.flight.slot);
+        if let Some((answer, waker)) = slot.whole(seat) {
+            drop(slot);
+            drop(waker);
+            self.seat = None;
+            return Poll::Ready(Ok(Found::All(Ok(answer))));
+        }
+        let turn = self.flight.turn(slot, Head(seat), cx);
+        self.poll(turn, Head(seat), timer, cx)
     }
 
     /// Waits for the next chunk. It is to be dropped after an error.
     pub(crate) fn poll_next(
-        &self,
-        timer: Pin<&mut Option<Sleep>>,
+        &mut self,
+        timer: &mut Timer,
         cx: &mut task::Context<'_>,
     ) -> Poll<Result<Option<Arc<Chunk>>, LlmError>> {
-        self.poll(timer, cx, |slot| slot.next(self.seat))
-            .map(|found| found?)
+        let Some(seat) = self.seat else {
+            return Poll::Pending;
+        };
+        let flight = &self.flight;
+        let turn = flight.turn(lock(&flight.slot), Next(seat), cx);
+        self.poll(turn, Next(seat), timer, cx).map(|found| found?)
     }
 
-    fn poll<T>(
-        &self,
-        mut timer: Pin<&mut Option<Sleep>>,
+    fn poll<S: Seeks>(
+        &mut self,
+        mut turn: Turn<S::Found>,
+        seeks: S,
+        timer: &mut Timer,
         cx: &mut task::Context<'_>,
-        look: impl Fn(&mut Slot) -> Option<T>,
-    ) -> Poll<Result<T, LlmError>> {
-        let rules = &self.shared.rules;
+    ) -> Poll<Result<S::Found, LlmError>> {
         loop {
-            let turn = self.flight.turn(rules, self.seat, cx.waker(), &look);
-            if turn.closed != Closed::No {
-                self.shared.closed(&self.flight, turn.closed);
-            }
-            if turn.panicked {
-                self.shared.panicked(&self.flight);
+            if let Some(left) = turn.left {
+                self.seat = None;
+                self.flight.settle(left);
             }
             if let Poll::Ready(found) = turn.found {
                 return Poll::Ready(Ok(found));
@@ -336,58 +403,52 @@ impl Member {
                     None => return Poll::Pending,
                 },
             };
-            ready!(poll_timer(timer.as_mut(), at, cx));
+            ready!(poll_timer(timer, at, cx));
             if self.is_late() {
                 return Poll::Ready(Err(Call::deadline_error()));
             }
             self.let_go_of_the_slow();
+            let flight = &self.flight;
+            turn = flight.turn(lock(&flight.slot), seeks, cx);
         }
     }
 
     fn let_go_of_the_slow(&self) {
         let mut wakes = Wakes::default();
         let mut slot = lock(&self.flight.slot);
-        let gone = slot.let_go_of_the_slow(&self.shared.rules, Instant::now(), &mut wakes);
+        let shared = &self.flight.shared;
+        let gone = slot.let_go_of_the_slow(&shared.rules, Instant::now(), &mut wakes);
         drop(slot);
         wakes.wake();
         if gone > 0 {
-            self.shared.let_go(&self.flight, gone);
+            shared.let_go(&self.flight, gone);
         }
     }
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
+        let Some(seat) = self.seat else {
+            return;
+        };
+        let flight = &self.flight;
         let mut wakes = Wakes::default();
-        let left = lock(&self.flight.slot).leave(self.seat, &self.shared.rules, &mut wakes);
-        if left.closed {
-            self.shared.closed(&self.flight, Closed::Ended);
-        }
-        match &left.upstream {
-            Some(Upstream::Call(_)) => self.shared.left_by_all(),
-            // Many stop reading once they have the whole answer.
-            Some(Upstream::Stream(stream)) if !stream.is_complete() => self.shared.left_by_all(),
-            _ => {}
-        }
-        // The call ends here, if this was its last member.
-        drop(left);
+        let left = lock(&flight.slot).leave(seat, &flight.shared.rules, &mut wakes);
+        flight.settle(left);
         wakes.wake();
     }
 }
 
 /// Waits until `at`.
-fn poll_timer(
-    mut timer: Pin<&mut Option<Sleep>>,
-    at: Instant,
-    cx: &mut task::Context<'_>,
-) -> Poll<()> {
-    match timer.as_mut().as_pin_mut() {
-        None => timer.set(Some(sleep_until(at))),
-        Some(sleep) if sleep.deadline() != at => sleep.reset(at),
-        Some(_) => {}
-    }
-    match timer.as_pin_mut() {
-        Some(sleep) => sleep.poll(cx),
-        None => unreachable!("it was set above"),
-    }
+fn poll_timer(timer: &mut Timer, at: Instant, cx: &mut task::Context<'_>) -> Poll<()> {
+    let timer = match timer {
+        None => timer.insert(Box::pin(sleep_until(at))),
+        Some(timer) => {
+            if timer.deadline() != at {
+                timer.as_mut().reset(at);
+            }
+            timer
+        }
+    };
+    timer.as_mut().poll(cx)
 }

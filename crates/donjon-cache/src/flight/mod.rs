@@ -64,6 +64,7 @@ use std::time::Duration;
 pub use error::FlightConfigError;
 pub use flights::{Flights, FlightsBuilder};
 pub use future::FlightFuture;
+pub(crate) use future::{Calls, Flying};
 pub use layer::{SingleFlight, SingleFlightLayer};
 
 use crate::key::CacheKey;

@@ -1,10 +1,10 @@
 //! The slot in which a shared call lives, and what its members find there.
 
-use std::{mem, sync::Arc};
+use std::{mem, sync::Arc, task::Waker};
 
 use donjon_core::{
-    BoxLlmFuture, Chunk, Completion, ErrorKind, Head, LlmError, Origin, ResponseStream, Scope,
-    TimeoutClock,
+    Body, BoxLlmFuture, Chunk, Completion, ErrorKind, Head, LlmError, LlmResponse, Origin,
+    ResponseStream, Scope, TimeoutClock,
 };
 use tokio::time::Instant;
 
@@ -27,28 +27,20 @@ pub(crate) enum Upstream {
 }
 
 /// What driving it came to.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it lives for a moment, and a box would be an allocation for each chunk"
-)]
 pub(crate) enum Step {
     Pending,
-    Whole(Head, Completion),
-    Stream(Head, u32),
-    Chunk(Chunk),
-    /// The end of the call or of its stream.
-    Ended(Result<(), LlmError>),
+    /// The call resolved.
+    Answer(Result<LlmResponse, LlmError>),
+    Chunk(Arc<Chunk>),
+    /// The end of the stream.
+    End(Result<(), LlmError>),
 }
 
 /// What is known of the answer.
 enum Answer {
     Awaited,
     Whole(Head, Completion),
-    Stream {
-        head: Head,
-        choices: u32,
-        ended: Option<Result<(), LlmError>>,
-    },
+    Stream(Box<Streamed>),
     Failed {
         error: LlmError,
         /// Whether it is the affair of whoever issued the call.
@@ -56,11 +48,20 @@ enum Answer {
     },
 }
 
+/// A stream that is read.
+struct Streamed {
+    head: Head,
+    choices: u32,
+    ended: Option<Result<(), LlmError>>,
+    log: Log,
+    held_since: Option<Instant>,
+}
+
 /// What a member finds at the head of the answer.
 pub(crate) enum Found {
-    Whole(Head, Completion),
+    /// All of the answer, or why there is none. Whoever finds it has left.
+    All(Result<LlmResponse, LlmError>),
     Stream(Head, u32),
-    Failed(LlmError),
     /// The call failed for a reason of the one who issued it: this member is to ask again.
     Again,
 }
@@ -70,9 +71,9 @@ pub(crate) struct Place {
     /// The chunk that it reads next.
     next: u64,
     /// Whether it was the first, whose request is made and who is billed.
-    pub(crate) first: bool,
+    first: bool,
     /// Whether what the first one is refused would be refused to it too.
-    pub(crate) alike: bool,
+    alike: bool,
     let_go: bool,
 }
 
@@ -88,53 +89,41 @@ impl Place {
 }
 
 pub(crate) struct Slot {
-    pub(crate) turns: Turns,
+    pub(crate) turns: Turns<Place>,
     pub(crate) upstream: Upstream,
-    places: Vec<Option<Place>>,
     answer: Answer,
     /// Whether others may join.
     pub(crate) open: bool,
     /// Whether somebody joined who may wait longer than the one who issued the call.
     pub(crate) extended: bool,
-    log: Log,
-    held_since: Option<Instant>,
 }
 
 impl Slot {
-    pub(crate) fn new(call: BoxLlmFuture) -> Self {
-        Self {
-            turns: Turns::new(),
+    /// A slot for `call`, with its first member.
+    pub(crate) fn new(call: BoxLlmFuture) -> (Self, u32) {
+        let mut turns = Turns::new();
+        let seat = turns.join(Place::new(true, true));
+        let slot = Self {
+            turns,
             upstream: Upstream::Call(call),
-            places: Vec::new(),
             answer: Answer::Awaited,
             open: true,
             extended: false,
-            log: Log::default(),
-            held_since: None,
-        }
-    }
-
-    pub(crate) fn join(&mut self, place: Place) -> usize {
-        let seat = self.turns.join();
-        if seat == self.places.len() {
-            self.places.push(Some(place));
-        } else {
-            self.places[seat] = Some(place);
-        }
-        seat
+        };
+        (slot, seat)
     }
 
     /// Takes a member out, and with the last one the call, which is to be dropped without the lock.
-    pub(crate) fn leave(&mut self, seat: usize, rules: &Rules, wakes: &mut Wakes) -> Left {
+    pub(crate) fn leave(&mut self, seat: u32, rules: &Rules, wakes: &mut Wakes) -> Left {
         let held = self.is_held(rules);
-        if let Some(place) = self.places[seat].take()
+        if let Answer::Stream(stream) = &mut self.answer
+            && let Some(place) = self.turns.member(seat)
             && !place.let_go
         {
-            self.log.give_up(place.next);
+            stream.log.give_up(place.next);
         }
-        let waker = self.turns.leave(seat, wakes);
         let mut left = Left {
-            _waker: waker,
+            _waker: self.turns.leave(seat, wakes),
             upstream: None,
             closed: false,
         };
@@ -148,60 +137,101 @@ impl Slot {
         left
     }
 
-    /// What there is at the head of the answer.
-    pub(crate) fn head(&self, seat: usize) -> Option<Found> {
-        let place = self.places[seat].as_ref()?;
-        if place.let_go {
-            return Some(Found::Failed(too_slow()));
-        }
-        let head_for = |head: &Head| {
-            let mut head = head.clone();
-            if !place.first && head.origin == Origin::Upstream {
-                head.origin = Origin::Coalesced;
-            }
-            head
+    /// The answer, if it came whole and others want it too: whoever is told of it has most often only
+    /// to copy it, and leaves. The waker that is left over is to be dropped without the lock.
+    #[inline]
+    pub(crate) fn whole(&mut self, seat: u32) -> Option<(LlmResponse, Option<Waker>)> {
+        let Answer::Whole(head, completion) = &self.answer else {
+            return None;
         };
-        match &self.answer {
-            Answer::Awaited => None,
-            Answer::Whole(head, completion) => {
-                Some(Found::Whole(head_for(head), completion.clone()))
-            }
-            Answer::Stream { head, choices, .. } => Some(Found::Stream(head_for(head), *choices)),
-            Answer::Failed { own: true, .. } if !place.first && !place.alike => Some(Found::Again),
-            Answer::Failed { error, .. } => Some(Found::Failed(error.clone())),
+        if self.turns.members() == 1 {
+            return None;
         }
+        let first = self.turns.member(seat)?.first;
+        let mut answer = LlmResponse::complete(head.clone(), completion.clone());
+        if !first {
+            coalesce(&mut answer.head);
+        }
+        Some((answer, self.turns.leave_ended(seat)))
+    }
+
+    /// What there is at the head of the answer.
+    pub(crate) fn head(&mut self, seat: u32) -> Option<Found> {
+        if matches!(self.answer, Answer::Awaited) {
+            return None;
+        }
+        // Nobody joins an answer that is there: the last one takes it.
+        let last = self.turns.members() == 1;
+        let place = self.turns.member(seat)?;
+        if place.let_go {
+            return Some(Found::All(Err(too_slow())));
+        }
+        let first = place.first;
+        let coalesced = move |head: &mut Head| {
+            if !first {
+                coalesce(head);
+            }
+        };
+        Some(match &self.answer {
+            Answer::Awaited => return None,
+            Answer::Whole(..) if last => match mem::replace(&mut self.answer, Answer::Awaited) {
+                Answer::Whole(mut head, completion) => {
+                    coalesced(&mut head);
+                    Found::All(Ok(LlmResponse::complete(head, completion)))
+                }
+                _ => unreachable!("it was looked at above"),
+            },
+            Answer::Whole(head, completion) => {
+                let mut head = head.clone();
+                coalesced(&mut head);
+                Found::All(Ok(LlmResponse::complete(head, completion.clone())))
+            }
+            Answer::Stream(stream) => {
+                let mut head = stream.head.clone();
+                coalesced(&mut head);
+                Found::Stream(head, stream.choices)
+            }
+            Answer::Failed { own: true, .. } if !first && !place.alike => Found::Again,
+            Answer::Failed { error, .. } => Found::All(Err(error.clone())),
+        })
     }
 
     /// The next chunk of the stream for a member; `Ok(None)` after the last.
-    pub(crate) fn next(&mut self, seat: usize) -> Option<Result<Option<Arc<Chunk>>, LlmError>> {
-        let place = self.places[seat].as_mut()?;
+    pub(crate) fn next(&mut self, seat: u32) -> Option<Result<Option<Arc<Chunk>>, LlmError>> {
+        let place = self.turns.member(seat)?;
         if place.let_go {
             return Some(Err(too_slow()));
         }
-        if let Some(chunk) = self.log.read(place.next) {
+        let Answer::Stream(stream) = &mut self.answer else {
+            return None;
+        };
+        if let Some(chunk) = stream.log.read(place.next) {
             place.next += 1;
             return Some(Ok(Some(chunk)));
         }
-        match &self.answer {
-            Answer::Stream {
-                ended: Some(ended), ..
-            } => Some(ended.clone().map(|()| None)),
-            _ => None,
-        }
+        let ended = stream.ended.as_ref()?;
+        Some(ended.clone().map(|()| None))
     }
 
     /// Whether the call is not driven on because somebody has too much to read.
     pub(crate) fn is_held(&self, rules: &Rules) -> bool {
-        !self.open && self.log.bytes() > rules.max_bytes
+        match &self.answer {
+            Answer::Stream(stream) => !self.open && stream.log.bytes() > rules.max_bytes,
+            _ => false,
+        }
     }
 
     /// What a member may wait for the slow one until.
     pub(crate) fn held_until(&mut self, rules: &Rules) -> Option<Instant> {
-        if !self.is_held(rules) {
-            self.held_since = None;
+        let held = self.is_held(rules);
+        let Answer::Stream(stream) = &mut self.answer else {
+            return None;
+        };
+        if !held {
+            stream.held_since = None;
             return None;
         }
-        let since = *self.held_since.get_or_insert_with(Instant::now);
+        let since = *stream.held_since.get_or_insert_with(Instant::now);
         since.checked_add(rules.max_stall)
     }
 
@@ -216,21 +246,49 @@ impl Slot {
         if self.held_until(rules).is_none_or(|until| until > now) {
             return gone;
         }
-        while self.is_held(rules) {
-            let places = self.places.iter().flatten();
-            let behind = places.filter(|place| !place.let_go).map(|place| place.next);
-            let Some(slowest) = behind.min() else { break };
-            for place in self.places.iter_mut().flatten() {
+        while self.is_held(rules)
+            && let Answer::Stream(stream) = &mut self.answer
+        {
+            let places = self.turns.all().filter(|place| !place.let_go);
+            let Some(slowest) = places.map(|place| place.next).min() else {
+                break;
+            };
+            for place in self.turns.all() {
                 if place.next == slowest && !place.let_go {
                     place.let_go = true;
-                    self.log.give_up(slowest);
+                    stream.log.give_up(slowest);
                     gone += 1;
                 }
             }
         }
-        self.held_since = None;
+        if let Answer::Stream(stream) = &mut self.answer {
+            stream.held_since = None;
+        }
         self.turns.ask_anew(wakes);
         gone
+    }
+
+    /// The answer, which came whole, if there is nobody else for whom it would have to be kept.
+    pub(crate) fn hand_on(&mut self, seat: u32, step: &mut Step) -> Option<LlmResponse> {
+        let whole = matches!(step, Step::Answer(Ok(answer)) if !answer.is_stream());
+        if !whole || self.turns.members() != 1 {
+            return None;
+        }
+        let first = self.turns.member(seat)?.first;
+        let Step::Answer(Ok(mut answer)) = mem::replace(step, Step::Pending) else {
+            return None;
+        };
+        if !first {
+            coalesce(&mut answer.head);
+        }
+        Some(answer)
+    }
+
+    /// The call is back, and its answer was handed on.
+    pub(crate) fn end(&mut self) -> Closed {
+        self.upstream = Upstream::Over;
+        self.turns.give_back(false);
+        self.finish()
     }
 
     /// The call is back, and came to this. Says whether others may no longer join since.
@@ -248,37 +306,51 @@ impl Slot {
                 self.turns.give_back(false);
                 return closed;
             }
-            Step::Whole(head, completion) => {
-                self.answer = Answer::Whole(head, completion);
-                closed = self.finish();
-            }
-            Step::Stream(head, choices) => {
-                self.answer = Answer::Stream {
-                    head,
-                    choices,
-                    ended: None,
-                };
-            }
+            Step::Answer(Ok(LlmResponse { head, body, .. })) => match body {
+                Body::Complete(completion) => {
+                    self.answer = Answer::Whole(head, completion);
+                    closed = self.finish();
+                }
+                Body::Stream(stream) => {
+                    let streamed = Streamed {
+                        head,
+                        choices: stream.choices(),
+                        ended: None,
+                        log: Log::default(),
+                        held_since: None,
+                    };
+                    self.answer = Answer::Stream(Box::new(streamed));
+                    self.upstream = Upstream::Stream(stream);
+                }
+            },
             // Nobody is told of a keep-alive, nor keeps it for those who come later.
             Step::Chunk(chunk) if chunk.is_ping() => {
                 self.turns.give_back(true);
                 return closed;
             }
             Step::Chunk(chunk) => {
-                let reading = self.places.iter().flatten().filter(|place| !place.let_go);
-                self.log.push(chunk, reading.count());
-                if self.open && self.log.bytes() > rules.max_bytes {
-                    self.open = false;
-                    self.release();
-                    closed = Closed::Outgrown;
+                let reading = self.turns.all().filter(|place| !place.let_go).count();
+                if let Answer::Stream(stream) = &mut self.answer {
+                    stream.log.push(chunk, reading);
+                    if self.open && stream.log.bytes() > rules.max_bytes {
+                        self.open = false;
+                        self.release();
+                        closed = Closed::Outgrown;
+                    }
                 }
             }
-            Step::Ended(result) => {
-                if let Answer::Stream { ended, .. } = &mut self.answer {
-                    *ended = Some(result);
-                } else if let Err(error) = result {
+            Step::Answer(Err(error)) | Step::End(Err(error)) => {
+                if let Answer::Stream(stream) = &mut self.answer {
+                    stream.ended = Some(Err(error));
+                } else {
                     let own = is_own(&error, self.extended);
                     self.answer = Answer::Failed { error, own };
+                }
+                closed = self.finish();
+            }
+            Step::End(Ok(())) => {
+                if let Answer::Stream(stream) = &mut self.answer {
+                    stream.ended = Some(Ok(()));
                 }
                 closed = self.finish();
             }
@@ -298,9 +370,17 @@ impl Slot {
     }
 
     fn release(&mut self) {
-        let places = self.places.iter().flatten();
-        let reading = places.filter(|place| !place.let_go);
-        self.log.release(reading.map(|place| place.next));
+        if let Answer::Stream(stream) = &mut self.answer {
+            let reading = self.turns.all().filter(|place| !place.let_go);
+            stream.log.release(reading.map(|place| place.next));
+        }
+    }
+}
+
+/// The head of an answer that another one is billed for.
+fn coalesce(head: &mut Head) {
+    if head.origin == Origin::Upstream {
+        head.origin = Origin::Coalesced;
     }
 }
 
@@ -314,7 +394,7 @@ pub(crate) enum Closed {
 
 /// What a member leaves behind, to be dropped without the lock.
 pub(crate) struct Left {
-    _waker: Option<std::task::Waker>,
+    _waker: Option<Waker>,
     pub(crate) upstream: Option<Upstream>,
     pub(crate) closed: bool,
 }

@@ -6,19 +6,28 @@
 //! was asked and does something else instead (leaves, or finds what it waits for) asks another one.
 //! So as long as the call asks to be driven and somebody waits, somebody is on the way, and never
 //! are all woken for the work of one.
+//!
+//! While there is one member, the call is driven with that member's own waker and wakes it directly.
+//! Whoever joins then finds that the call asks to be driven, and drives it with the flight's waker.
 
 use std::task::Waker;
 
-/// The members of one flight. Its wakers are handed out to be woken, and dropped, once the lock is
-/// free.
-#[derive(Debug, Default)]
-pub(crate) struct Turns {
-    seats: Vec<Seat>,
-    free: Vec<usize>,
-    /// The seats of those who wait, the one who came last at the end.
-    waiting: Vec<usize>,
+use smallvec::SmallVec;
+
+/// The members of one flight, each with something of its own. Its wakers are handed out to be woken,
+/// and dropped, once the lock is free.
+#[derive(Debug)]
+pub(crate) struct Turns<M> {
+    seats: SmallVec<[Seat<M>; 1]>,
+    members: usize,
+    /// The first of the seats that are free; each says which one is next.
+    free: Option<Place>,
+    /// The seats of those who wait: who waits longest, and who came last.
+    waiting: Option<(Place, Place)>,
     /// Whether the call asks to be driven.
     due: bool,
+    /// Whether it was driven last with the waker of the one member that there is.
+    alone: bool,
     /// Whether somebody drives it now.
     away: bool,
     /// Whether it has ended.
@@ -27,11 +36,17 @@ pub(crate) struct Turns {
     request: u64,
 }
 
+/// The place of a seat; a flight never has four thousand million members.
+type Place = u32;
+
 #[derive(Debug)]
-struct Seat {
+struct Seat<M> {
+    member: Option<M>,
     waker: Option<Waker>,
-    /// Its place among those who wait.
-    place: Option<usize>,
+    waits: bool,
+    /// Who began to wait before it, and who after it; of a free seat the next one.
+    before: Option<Place>,
+    after: Option<Place>,
     /// Which request to drive it was woken for; 0 for none.
     asked: u64,
 }
@@ -41,7 +56,7 @@ struct Seat {
 #[must_use]
 pub(crate) struct Wakes {
     asked: [Option<Waker>; 2],
-    told: Vec<Waker>,
+    told: SmallVec<[Waker; 1]>,
 }
 
 impl Wakes {
@@ -59,50 +74,100 @@ impl Wakes {
     }
 }
 
-impl Turns {
+impl<M> Turns<M> {
     /// A call that was not driven yet.
     pub(crate) fn new() -> Self {
         Self {
+            seats: SmallVec::new(),
+            members: 0,
+            free: None,
+            waiting: None,
             due: true,
-            ..Self::default()
+            alone: false,
+            away: false,
+            over: false,
+            request: 0,
         }
     }
 
     /// Takes a seat.
-    pub(crate) fn join(&mut self) -> usize {
+    pub(crate) fn join(&mut self, member: M) -> u32 {
+        self.members += 1;
+        // The call knows the waker of another member, who need not stay.
+        self.due |= std::mem::take(&mut self.alone);
         let seat = Seat {
+            member: Some(member),
             waker: None,
-            place: None,
+            waits: false,
+            before: None,
+            after: None,
             asked: 0,
         };
-        match self.free.pop() {
+        match self.free {
             Some(at) => {
-                self.seats[at] = seat;
+                let free = std::mem::replace(self.seat(at), seat);
+                self.free = free.after;
                 at
             }
             None => {
+                if self.seats.len() == 1 {
+                    // Where there are two there are often more.
+                    self.seats.reserve(7);
+                }
                 self.seats.push(seat);
-                self.seats.len() - 1
+                Place::try_from(self.seats.len() - 1).expect("so many do not fit into memory")
             }
         }
     }
 
     /// How many members there are.
     pub(crate) fn members(&self) -> usize {
-        self.seats.len() - self.free.len()
+        self.members
+    }
+
+    /// What a member has of its own.
+    pub(crate) fn member(&mut self, seat: u32) -> Option<&mut M> {
+        self.seat(seat).member.as_mut()
+    }
+
+    /// What each of the members has.
+    pub(crate) fn all(&mut self) -> impl Iterator<Item = &mut M> {
+        self.seats
+            .iter_mut()
+            .filter_map(|seat| seat.member.as_mut())
     }
 
     /// Leaves; the waker that is left over is to be dropped without the lock.
-    pub(crate) fn leave(&mut self, seat: usize, wakes: &mut Wakes) -> Option<Waker> {
+    pub(crate) fn leave(&mut self, seat: u32, wakes: &mut Wakes) -> Option<Waker> {
         let waker = self.rest(seat, wakes);
-        self.free.push(seat);
+        self.vacate(seat);
         waker
     }
 
+    /// Leaves a call that has ended, and so is not driven any more.
+    #[inline]
+    pub(crate) fn leave_ended(&mut self, seat: u32) -> Option<Waker> {
+        debug_assert!(self.over, "somebody may have to be asked to drive it");
+        self.stand_up(seat);
+        self.vacate(seat);
+        self.seat(seat).waker.take()
+    }
+
+    fn vacate(&mut self, seat: u32) {
+        let free = self.free.replace(seat);
+        let left = self.seat(seat);
+        left.after = free;
+        if left.member.take().is_some() {
+            self.members -= 1;
+        }
+    }
+
     /// A member found what it waits for.
-    pub(crate) fn rest(&mut self, seat: usize, wakes: &mut Wakes) -> Option<Waker> {
-        let waker = self.stand_up(seat);
-        let asked = std::mem::take(&mut self.seats[seat].asked);
+    pub(crate) fn rest(&mut self, seat: u32, wakes: &mut Wakes) -> Option<Waker> {
+        self.stand_up(seat);
+        let rests = self.seat(seat);
+        let waker = rests.waker.take();
+        let asked = std::mem::take(&mut rests.asked);
         if asked == self.request && asked != 0 && self.is_due() {
             // It was asked to drive, and does something else.
             self.ask(1, wakes);
@@ -111,15 +176,24 @@ impl Turns {
     }
 
     /// A member waits.
-    pub(crate) fn wait(&mut self, seat: usize, waker: &Waker) -> Option<Waker> {
-        let old = match &self.seats[seat].waker {
+    pub(crate) fn wait(&mut self, seat: u32, waker: &Waker) -> Option<Waker> {
+        let last = self.waiting.map(|(_, last)| last);
+        let waits = self.seat(seat);
+        let old = match &waits.waker {
             Some(old) if old.will_wake(waker) => None,
-            _ => self.seats[seat].waker.replace(waker.clone()),
+            _ => waits.waker.replace(waker.clone()),
         };
-        self.seats[seat].asked = 0;
-        if self.seats[seat].place.is_none() {
-            self.seats[seat].place = Some(self.waiting.len());
-            self.waiting.push(seat);
+        waits.asked = 0;
+        if !std::mem::replace(&mut waits.waits, true) {
+            waits.before = last;
+            waits.after = None;
+            self.waiting = match self.waiting {
+                None => Some((seat, seat)),
+                Some((first, last)) => {
+                    self.seat(last).after = Some(seat);
+                    Some((first, seat))
+                }
+            };
         }
         old
     }
@@ -139,14 +213,21 @@ impl Turns {
     }
 
     /// Whether the call asks to be driven, and nobody does.
-    pub(crate) fn is_due(&self) -> bool {
+    fn is_due(&self) -> bool {
         self.due && !self.away && !self.over
     }
 
-    /// Begins to drive.
-    pub(crate) fn take(&mut self) {
+    /// Whether who is polled is to drive it. It may have woken who is alone without saying so here.
+    pub(crate) fn is_to_be_driven(&self) -> bool {
+        (self.due || self.alone) && !self.away && !self.over
+    }
+
+    /// Begins to drive; whether that is done with the waker of the one who drives.
+    pub(crate) fn take(&mut self) -> bool {
         self.due = false;
         self.away = true;
+        self.alone = self.members == 1;
+        self.alone
     }
 
     /// The call is back. `again` says that it must be driven once more to be heard of.
@@ -162,224 +243,57 @@ impl Turns {
 
     /// Wakes all who wait: there is something for each of them.
     pub(crate) fn tell_all(&mut self, wakes: &mut Wakes) {
-        for seat in std::mem::take(&mut self.waiting) {
-            self.seats[seat].place = None;
-            wakes.told.extend(self.seats[seat].waker.take());
+        let mut next = self.waiting.take().map(|(first, _)| first);
+        if next.is_some() {
+            wakes.told.reserve(self.members);
+        }
+        while let Some(at) = next {
+            let seat = self.seat(at);
+            seat.waits = false;
+            next = seat.after;
+            wakes.told.extend(seat.waker.take());
         }
     }
 
     fn ask(&mut self, most: usize, wakes: &mut Wakes) {
         for _ in 0..most {
-            let Some(seat) = self.waiting.pop() else {
+            let Some((_, last)) = self.waiting else {
                 return;
             };
-            self.seats[seat].place = None;
-            self.seats[seat].asked = self.request;
-            if let Some(waker) = self.seats[seat].waker.take() {
+            self.stand_up(last);
+            let request = self.request;
+            let seat = self.seat(last);
+            seat.asked = request;
+            if let Some(waker) = seat.waker.take() {
                 wakes.ask(waker);
             }
         }
     }
 
     /// Leaves the place among those who wait.
-    fn stand_up(&mut self, seat: usize) -> Option<Waker> {
-        if let Some(place) = self.seats[seat].place.take() {
-            self.waiting.swap_remove(place);
-            if let Some(moved) = self.waiting.get(place) {
-                self.seats[*moved].place = Some(place);
-            }
+    fn stand_up(&mut self, seat: u32) {
+        let stands = self.seat(seat);
+        if !std::mem::take(&mut stands.waits) {
+            return;
         }
-        self.seats[seat].waker.take()
+        let (before, after) = (stands.before, stands.after);
+        if let Some(before) = before {
+            self.seat(before).after = after;
+        }
+        if let Some(after) = after {
+            self.seat(after).before = before;
+        }
+        if let Some((first, last)) = self.waiting {
+            let first = if first == seat { after } else { Some(first) };
+            let last = if last == seat { before } else { Some(last) };
+            self.waiting = first.zip(last);
+        }
+    }
+
+    fn seat(&mut self, at: Place) -> &mut Seat<M> {
+        &mut self.seats[at as usize]
     }
 }
 
-/// The hand-over under the model checker: a call that wakes while members come, wait and leave is
-/// driven in the end, by one at a time.
 #[cfg(all(test, loom))]
-mod model {
-    use std::task::Wake;
-
-    use loom::{
-        model::Builder,
-        sync::{
-            Arc, Mutex, MutexGuard, Notify,
-            atomic::{AtomicUsize, Ordering::SeqCst},
-        },
-        thread,
-    };
-
-    use super::*;
-
-    /// A flight whose call is done when it was driven once for each time it woke.
-    struct Flight {
-        slot: Mutex<Slot>,
-        driving: AtomicUsize,
-    }
-
-    struct Slot {
-        turns: Turns,
-        /// What the call has to do.
-        work: usize,
-        done: bool,
-    }
-
-    /// The task of a member.
-    struct Task(Notify);
-
-    impl Wake for Task {
-        fn wake(self: std::sync::Arc<Self>) {
-            self.0.notify();
-        }
-    }
-
-    impl Flight {
-        fn new(work: usize) -> Arc<Self> {
-            Arc::new(Self {
-                slot: Mutex::new(Slot {
-                    turns: Turns::new(),
-                    work,
-                    done: false,
-                }),
-                driving: AtomicUsize::new(0),
-            })
-        }
-
-        fn lock(&self) -> MutexGuard<'_, Slot> {
-            self.slot.lock().expect("no panic")
-        }
-
-        /// The call has something to do.
-        fn wakes(&self) {
-            let mut wakes = Wakes::default();
-            let mut slot = self.lock();
-            slot.work -= 1;
-            slot.turns.call_wakes(&mut wakes);
-            drop(slot);
-            wakes.wake();
-        }
-
-        /// As a member's turn goes; whether the call is done.
-        fn turn(&self, seat: usize, waker: &Waker) -> bool {
-            let mut wakes = Wakes::default();
-            let mut driven = false;
-            let mut slot = self.lock();
-            let done = loop {
-                if slot.done {
-                    let _ = slot.turns.rest(seat, &mut wakes);
-                    break true;
-                }
-                if slot.turns.is_due() && !driven {
-                    slot.turns.take();
-                    drop(slot);
-                    assert_eq!(self.driving.fetch_add(1, SeqCst), 0, "one at a time");
-                    let ready = self.lock().work == 0;
-                    self.driving.fetch_sub(1, SeqCst);
-                    driven = !ready;
-                    slot = self.lock();
-                    if ready {
-                        slot.done = true;
-                        slot.turns.finish();
-                        slot.turns.give_back(true);
-                        slot.turns.tell_all(&mut wakes);
-                    } else {
-                        slot.turns.give_back(false);
-                    }
-                    continue;
-                }
-                let _ = slot.turns.wait(seat, waker);
-                slot.turns.ask_anew(&mut wakes);
-                break false;
-            };
-            drop(slot);
-            wakes.wake();
-            done
-        }
-
-        /// Stays until the call is done: hangs where it is forgotten, which the checker finds.
-        fn stays(&self, seat: usize) {
-            let task = std::sync::Arc::new(Task(Notify::new()));
-            let waker = Waker::from(task.clone());
-            while !self.turn(seat, &waker) {
-                task.0.wait();
-            }
-            self.leaves(seat);
-        }
-
-        /// Waits once, and leaves.
-        fn looks_in(&self, seat: usize) {
-            let task = std::sync::Arc::new(Task(Notify::new()));
-            self.turn(seat, &Waker::from(task));
-            self.leaves(seat);
-        }
-
-        fn leaves(&self, seat: usize) {
-            let mut wakes = Wakes::default();
-            let left = self.lock().turns.leave(seat, &mut wakes);
-            drop(left);
-            wakes.wake();
-        }
-
-        fn joins(&self) -> usize {
-            self.lock().turns.join()
-        }
-    }
-
-    fn check(of: impl Fn() + Send + Sync + 'static) {
-        let mut model = Builder::new();
-        model.preemption_bound = Some(3);
-        model.check(of);
-    }
-
-    #[test]
-    fn who_stays_hears_of_a_call_that_wakes_while_another_leaves() {
-        check(|| {
-            let flight = Flight::new(1);
-            let (stays, leaves) = (flight.joins(), flight.joins());
-            let other = flight.clone();
-            let other = thread::spawn(move || other.looks_in(leaves));
-            let call = flight.clone();
-            let call = thread::spawn(move || call.wakes());
-            flight.stays(stays);
-            other.join().expect("no panic");
-            call.join().expect("no panic");
-            assert_eq!(flight.lock().turns.members(), 0);
-        });
-    }
-
-    /// Two are woken for the call, and both leave.
-    #[test]
-    fn who_stays_hears_of_it_though_all_who_were_asked_leave() {
-        check(|| {
-            let flight = Flight::new(1);
-            let (stays, one, two) = (flight.joins(), flight.joins(), flight.joins());
-            let others = flight.clone();
-            let others = thread::spawn(move || {
-                let task = || Waker::from(std::sync::Arc::new(Task(Notify::new())));
-                others.turn(one, &task());
-                others.turn(two, &task());
-                others.leaves(one);
-                others.leaves(two);
-            });
-            let call = flight.clone();
-            let call = thread::spawn(move || call.wakes());
-            flight.stays(stays);
-            others.join().expect("no panic");
-            call.join().expect("no panic");
-        });
-    }
-
-    #[test]
-    fn two_who_stay_both_hear_of_it() {
-        check(|| {
-            let flight = Flight::new(1);
-            let (one, two) = (flight.joins(), flight.joins());
-            let other = flight.clone();
-            let other = thread::spawn(move || other.stays(two));
-            let call = flight.clone();
-            let call = thread::spawn(move || call.wakes());
-            flight.stays(one);
-            other.join().expect("no panic");
-            call.join().expect("no panic");
-        });
-    }
-}
+mod model;

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use donjon_core::{LlmError, LlmRequest, LlmResponse, Watch, shape::ReadyCall, watch};
+use donjon_core::{LlmError, LlmRequest, LlmResponse, Watch, shape::ReadyCall};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Timeout, timeout};
 use tower_service::Service;
@@ -17,7 +17,7 @@ use super::{
     embed::Embedding,
     shared::{Open, Placed, Placer, Shared},
 };
-use crate::record::Recorder;
+use crate::{record::Recorder, state::Given, upstream::heard};
 
 /// What keeps an answer, and puts its question where it can be found.
 type Keeps = Option<(Recorder, Placer)>;
@@ -42,7 +42,7 @@ pin_project! {
         S: Service<LlmRequest, Response = LlmResponse>,
         S::Error: Into<LlmError>,
     {
-        Answered { answer: Option<Result<LlmResponse, LlmError>> },
+        Answered { given: Option<Given> },
         Begins { next: Next<S> },
         Embedding { embedding: Pin<Box<Timeout<Embedding>>>, within: Duration, next: Next<S> },
         Calling {
@@ -66,10 +66,10 @@ where
     S: Service<LlmRequest, Response = LlmResponse>,
     S::Error: Into<LlmError>,
 {
-    pub(super) fn answered(answer: Result<LlmResponse, LlmError>) -> Self {
-        let answer = Some(answer);
+    pub(super) const fn answered(given: Given) -> Self {
+        let given = Some(given);
         Self {
-            step: Step::Answered { answer },
+            step: Step::Answered { given },
         }
     }
 
@@ -103,10 +103,8 @@ where
     S::Error: Into<LlmError>,
 {
     fn calling(inner: S, request: LlmRequest, keeps: Keeps) -> Self {
-        let call = request.call.clone();
-        Self::Calling {
-            call: watch(&call, ReadyCall::new(inner, request), keeps),
-        }
+        let call = heard(inner, request, keeps);
+        Self::Calling { call }
     }
 }
 
@@ -142,9 +140,9 @@ where
         };
         let partition = open.question.rest;
         let placed = Placed { partition, vector };
-        if let Some(answer) = shared.nearest(&request, &placed) {
-            let answer = Some(answer);
-            return Step::Answered { answer };
+        let given = shared.nearest(&request, &placed);
+        if given.is_some() {
+            return Step::Answered { given };
         }
         let keeps = open.asked.map(|asked| {
             let key = asked.key;
@@ -171,9 +169,7 @@ where
         let mut this = self.project();
         loop {
             match this.step.as_mut().project() {
-                StepProj::Answered { answer } => {
-                    return Poll::Ready(answer.take().expect("polled after completion"));
-                }
+                StepProj::Answered { given } => return Poll::Ready(Given::take(given)),
                 StepProj::Calling { call } => return call.poll(cx),
                 StepProj::Begins { .. } => {
                     if let StepOwned::Begins { next } =

@@ -45,7 +45,7 @@ where
 
     fn call(&mut self, mut request: LlmRequest) -> SemanticFuture<S> {
         match self.shared.begin(&request) {
-            First::Answer(answer) => SemanticFuture::answered(answer),
+            First::Answer(given) => SemanticFuture::answered(given),
             First::Pass => {
                 request.call.begin();
                 SemanticFuture::calling(self.inner.clone(), request, None)

@@ -11,9 +11,7 @@ use std::{
     time::Duration,
 };
 
-use donjon_core::{
-    BoxError, Counts, End, Events, Head, LlmError, LlmRequest, LlmResponse, Observer, Outcome,
-};
+use donjon_core::{BoxError, Counts, End, Events, Head, LlmRequest, Observer, Outcome};
 
 use super::{
     embed::Embedder,
@@ -25,7 +23,7 @@ use super::{
 use crate::{
     key::{CacheKey, Scope},
     record::Asked,
-    state::{Found, State},
+    state::{Found, Given, State},
 };
 
 pub(super) struct Shared {
@@ -68,7 +66,7 @@ pub(super) struct Open {
 pub(super) enum First {
     /// It is none for this layer.
     Pass,
-    Answer(Result<LlmResponse, LlmError>),
+    Answer(Given),
     Compare(Open),
 }
 
@@ -136,11 +134,7 @@ impl Shared {
     }
 
     /// The answer to the nearest question, if it is near enough, and was not asked away.
-    pub(super) fn nearest(
-        &self,
-        request: &LlmRequest,
-        placed: &Placed,
-    ) -> Option<Result<LlmResponse, LlmError>> {
+    pub(super) fn nearest(&self, request: &LlmRequest, placed: &Placed) -> Option<Given> {
         if request.cache().no_cache {
             self.count(Count::Misses);
             return None;

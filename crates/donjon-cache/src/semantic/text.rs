@@ -111,8 +111,8 @@ impl Question {
         chat.messages = without.collect();
         // Two choices of messages that leave the same are told apart.
         let mut hash = blake3::Hasher::new();
-        rest.canonical(scope.whose(), |bytes| {
-            hash.update(bytes);
+        rest.canonical(scope.whose(), |piece| {
+            hash.update(piece.bytes);
         });
         for end in [range.start, range.end] {
             hash.update(&(end as u64).to_le_bytes());

@@ -11,6 +11,7 @@ use donjon_cache::{CacheBuilder, CacheEvent, CacheKey, Invalidate, Store, StoreF
 use donjon_core::{Heard, LlmRequest, Message, Origin, Usage};
 use donjon_testkit::{Script, ScriptedLlm};
 use tokio::time::{Instant, sleep};
+use tower::Service;
 
 use crate::{SECOND, around, ask, chunks, fails, hear, plain, send, settle, written};
 
@@ -246,4 +247,24 @@ async fn embeddings_are_stored() {
         (&answers[1].1, &answers[1].2)
     );
     let _ = Message::user("");
+}
+
+/// Both looked when nothing was kept; the second has heard so from the store when the first has been
+/// answered.
+#[tokio::test(start_paused = true)]
+async fn whoever_was_late_is_answered_by_who_was_before() {
+    let model = ScriptedLlm::new("Hello!").then("Not again!");
+    let (mut service, handle) = around(&model, with(&Shelf::default()));
+    let (first, second) = (service.call(ask("Hi")), service.call(ask("Hi")));
+    let first = first.await.expect("an answer");
+    assert_eq!(first.head.origin, Origin::Upstream);
+    let second = second.await.expect("an answer");
+    assert_eq!(second.head.origin, Origin::Cache);
+    let texts = (first.text().await, second.text().await);
+    assert_eq!(texts.0.expect("whole"), texts.1.expect("whole"));
+    assert_eq!(model.count(), 1);
+    assert_eq!(
+        (handle.misses(), handle.late_hits(), handle.hits()),
+        (2, 1, 0)
+    );
 }

@@ -117,6 +117,14 @@ impl Call {
         self.begun().ledger()
     }
 
+    /// Begins the call if it has a time that counts from its beginning: for a layer that has no use for
+    /// a ledger, and may be the outermost.
+    pub fn start_clock(&mut self) {
+        if self.within.get().is_some() {
+            self.begun();
+        }
+    }
+
     fn begun(&mut self) -> &mut AttemptRef {
         self.begun.get_or_insert_with(|| {
             let ledger = Ledger::open();
@@ -343,6 +351,17 @@ mod tests {
     fn a_call_of_one_knows_no_other_deadline() {
         let (call, began) = begun(Some(SECOND));
         call.ledger().expect("begun").extend(None);
+        assert_eq!(call.deadline(), Some(began + SECOND));
+    }
+
+    #[test]
+    fn a_clock_starts_where_there_is_one() {
+        let mut call = Call::default();
+        call.start_clock();
+        assert!(call.ledger().is_none(), "it has nothing to count");
+        call.set_timeout(SECOND);
+        call.start_clock();
+        let began = call.ledger().expect("begun").began_at();
         assert_eq!(call.deadline(), Some(began + SECOND));
     }
 }

@@ -17,7 +17,10 @@ use super::{
 };
 
 /// Grows when the same question is written in another way than before.
-const VERSION: u8 = 1;
+///
+/// * 1: lengths and numbers in eight bytes each.
+/// * 2: in as few as they need; of a short question that is half of what is hashed.
+const VERSION: u8 = 2;
 
 /// Pieces from this size on are handed over where they lie.
 const LARGE: usize = 4 * 1024;
@@ -44,9 +47,23 @@ pub(crate) trait Canonical {
 }
 
 /// Takes the canonical form of a request.
+///
+/// What is small is collected in a buffer that each thread keeps, so that most forms are handed over
+/// in one piece and nothing is allocated.
 pub(crate) struct Writer<'a> {
+    /// As long as it ever gets; `at` says how much of it is written.
     buffer: Vec<u8>,
-    sink: &'a mut dyn FnMut(&[u8]),
+    at: usize,
+    sink: &'a mut dyn FnMut(CanonicalPiece<'_>),
+}
+
+/// A piece of a canonical form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CanonicalPiece<'a> {
+    /// What it says.
+    pub bytes: &'a [u8],
+    /// Whether it is the last; where it is the first too, it is all there is.
+    pub last: bool,
 }
 
 thread_local! {
@@ -54,49 +71,87 @@ thread_local! {
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(sink: &'a mut dyn FnMut(&[u8])) -> Self {
+    pub(super) fn new(sink: &'a mut dyn FnMut(CanonicalPiece<'_>)) -> Self {
+        let mut buffer = BUFFERS.take();
+        if buffer.is_empty() {
+            buffer.resize(BUFFER, 0);
+        }
         let mut to = Self {
-            buffer: BUFFERS.take(),
+            buffer,
+            at: 0,
             sink,
         };
-        to.buffer.clear();
         to.tag(VERSION);
         to
     }
 
     pub(super) fn finish(mut self) {
-        self.flush();
+        self.hand_over(true);
         BUFFERS.set(self.buffer);
     }
 
-    fn flush(&mut self) {
-        (self.sink)(&self.buffer);
-        self.buffer.clear();
+    #[inline(never)]
+    fn hand_over(&mut self, last: bool) {
+        let bytes = &self.buffer[..self.at];
+        self.at = 0;
+        (self.sink)(CanonicalPiece { bytes, last });
     }
 
     fn put(&mut self, bytes: &[u8]) {
         if bytes.len() >= LARGE {
-            self.flush();
-            (self.sink)(bytes);
-        } else {
-            if self.buffer.len() + bytes.len() > BUFFER {
-                self.flush();
+            if self.at > 0 {
+                self.hand_over(false);
             }
-            self.buffer.extend_from_slice(bytes);
+            let last = false;
+            (self.sink)(CanonicalPiece { bytes, last });
+        } else {
+            self.put_small(bytes);
         }
     }
 
-    pub(super) fn tag(&mut self, tag: u8) {
-        self.put(&[tag]);
+    /// Puts what is smaller than [`LARGE`]. Where its length is known beforehand, as it is of most,
+    /// that is a store or two.
+    #[inline]
+    fn put_small(&mut self, bytes: &[u8]) {
+        if bytes.len() > BUFFER - self.at {
+            self.hand_over(false);
+        }
+        self.buffer[self.at..self.at + bytes.len()].copy_from_slice(bytes);
+        self.at += bytes.len();
     }
 
+    #[inline]
+    pub(super) fn tag(&mut self, tag: u8) {
+        self.put_small(&[tag]);
+    }
+
+    /// A tag, and a number in groups of seven bits, the lowest first, all but the last marked.
+    #[inline]
     fn number(&mut self, tag: u8, number: u64) {
-        let mut framed = [tag; 9];
-        framed[1..].copy_from_slice(&number.to_le_bytes());
-        self.put(&framed);
+        match u8::try_from(number) {
+            Ok(small @ ..0x80) => self.put_small(&[tag, small]),
+            _ => self.large_number(tag, number),
+        }
+    }
+
+    #[inline(never)]
+    fn large_number(&mut self, tag: u8, number: u64) {
+        self.tag(tag);
+        let mut rest = number;
+        while rest >= 0x80 {
+            self.tag(rest.to_le_bytes()[0] | 0x80);
+            rest >>= 7;
+        }
+        self.tag(rest.to_le_bytes()[0]);
+    }
+
+    /// A tag, and a number that may be negative: the sign is its lowest bit.
+    fn signed(&mut self, tag: u8, number: i64) {
+        self.number(tag, ((number << 1) ^ (number >> 63)).cast_unsigned());
     }
 
     /// A tag, a length, and so many bytes.
+    #[inline]
     fn framed(&mut self, tag: u8, bytes: &[u8]) {
         self.number(tag, bytes.len() as u64);
         self.put(bytes);
@@ -106,13 +161,16 @@ impl<'a> Writer<'a> {
         self.framed(b's', text.as_bytes());
     }
 
-    /// A member of an object, which ends with [`end`](Self::end).
-    pub(super) fn member(&mut self, name: &str, value: &(impl Canonical + ?Sized)) {
-        self.framed(b'm', name.as_bytes());
+    /// A member of an object, which ends with [`end`](Self::end). Its name is known beforehand.
+    #[inline]
+    pub(super) fn member(&mut self, name: &'static str, value: &(impl Canonical + ?Sized)) {
+        self.number(b'm', name.len() as u64);
+        self.put_small(name.as_bytes());
         value.write(self);
     }
 
-    fn optional(&mut self, name: &str, value: Option<&(impl Canonical + ?Sized)>) {
+    #[inline]
+    fn optional(&mut self, name: &'static str, value: Option<&(impl Canonical + ?Sized)>) {
         if let Some(value) = value {
             self.member(name, value);
         }
@@ -124,12 +182,21 @@ impl<'a> Writer<'a> {
 
     /// The members that have no field, in the order of their names. What is `null` is as if it were
     /// not there.
+    #[inline]
     pub(super) fn extra(&mut self, extra: &Extra, but: &[&str]) {
+        if !extra.is_empty() {
+            self.members(extra, but);
+        }
+    }
+
+    #[inline(never)]
+    fn members(&mut self, extra: &Extra, but: &[&str]) {
         let kept = |(name, value): &(&str, &RawValue)| !but.contains(name) && value.get() != "null";
         let mut members: smallvec::SmallVec<[_; 8]> = extra.iter().filter(kept).collect();
         members.sort_by_key(|(name, _)| *name);
         for (name, value) in members {
-            self.member(name, value);
+            self.framed(b'm', name.as_bytes());
+            value.write(self);
         }
     }
 
@@ -295,14 +362,16 @@ impl Canonical for u64 {
 
 impl Canonical for i64 {
     fn write(&self, to: &mut Writer<'_>) {
-        to.number(b'j', self.cast_unsigned());
+        to.signed(b'j', *self);
     }
 }
 
 impl Canonical for f64 {
     fn write(&self, to: &mut Writer<'_>) {
         // Both zeros are one number.
-        to.number(b'f', if *self == 0.0 { 0 } else { self.to_bits() });
+        let bits = if *self == 0.0 { 0 } else { self.to_bits() };
+        to.tag(b'f');
+        to.put_small(&bits.to_le_bytes());
     }
 }
 
@@ -342,5 +411,74 @@ impl<T: Canonical + ?Sized> Canonical for Box<T> {
 impl<T: Canonical + ?Sized> Canonical for Arc<T> {
     fn write(&self, to: &mut Writer<'_>) {
         (**self).write(to);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{LlmRequest, Message};
+
+    fn pieces(request: &LlmRequest) -> Vec<(Vec<u8>, bool)> {
+        let mut pieces = Vec::new();
+        request.canonical(Whose::Tenant, |piece| {
+            pieces.push((piece.bytes.to_vec(), piece.last));
+        });
+        pieces
+    }
+
+    #[test]
+    fn what_is_short_comes_in_one_piece_and_what_is_long_as_the_same_bytes() {
+        for length in [
+            0,
+            1,
+            127,
+            128,
+            LARGE - 1,
+            LARGE,
+            BUFFER - 100,
+            BUFFER,
+            100_000,
+        ] {
+            let ask = |text: String| LlmRequest::chat("m", [Message::user(text)]);
+            let pieces = pieces(&ask("w".repeat(length)));
+            assert_eq!(pieces.len() == 1, length < LARGE, "{length}");
+            let (last, others) = pieces.split_last().expect("at least one");
+            assert!(last.1 && others.iter().all(|(_, last)| !last));
+            let form: Vec<u8> = pieces.into_iter().flat_map(|(bytes, _)| bytes).collect();
+            let texts = form.iter().filter(|byte| **byte == b'w').count();
+            assert_eq!(texts, length);
+        }
+    }
+
+    #[test]
+    fn numbers_of_all_sizes_are_told_apart_and_none_begins_another() {
+        let near = (0..64).map(|bit| 1_u64 << bit);
+        let numbers = near
+            .flat_map(|one| [one - 1, one, one + 1])
+            .chain([u64::MAX]);
+        let mut forms: Vec<Vec<u8>> = Vec::new();
+        for number in numbers.collect::<std::collections::BTreeSet<_>>() {
+            let mut form = Vec::new();
+            let mut sink = |piece: CanonicalPiece<'_>| form.extend_from_slice(piece.bytes);
+            let mut to = Writer::new(&mut sink);
+            number.write(&mut to);
+            to.finish();
+            assert!(
+                !forms
+                    .iter()
+                    .any(|other| form.starts_with(other) || other.starts_with(&form))
+            );
+            forms.push(form);
+        }
+    }
+
+    #[test]
+    fn a_question_is_written_as_its_request_is() {
+        let request = LlmRequest::chat("m", [Message::user("Hi")]).with_model("other");
+        let mut form = Vec::new();
+        let question = request.question();
+        question.canonical(Whose::Tenant, |piece| form.extend_from_slice(piece.bytes));
+        assert_eq!(vec![(form, true)], pieces(&request));
     }
 }

@@ -8,7 +8,7 @@ use serde_json::value::to_raw_value;
 
 use super::{
     call::{CacheDirective, Call, Priority},
-    canonical::{Canonical, Whose, Writer},
+    canonical::{Canonical, CanonicalPiece, Whose, Writer},
     chat::Chat,
     embed::Embed,
     identity::Identity,
@@ -94,6 +94,63 @@ struct Ask {
     prompt: Arc<Prompt>,
     identity: Arc<Identity>,
     cache: CacheDirective,
+}
+
+impl Ask {
+    fn canonical(&self, model: &str, whose: Whose, mut sink: impl FnMut(CanonicalPiece<'_>)) {
+        let Self {
+            model: _,
+            prompt,
+            identity,
+            cache: _,
+        } = self;
+        let mut to = Writer::new(&mut sink);
+        identity.canonical(whose, &mut to);
+        to.text(model);
+        prompt.write(&mut to);
+        to.finish();
+    }
+}
+
+/// What a request asks, of which model and on whose behalf, without what belongs to the call.
+///
+/// Cloning costs a reference count.
+#[derive(Clone)]
+pub struct Question {
+    ask: Arc<Ask>,
+    mapped: Option<Arc<str>>,
+}
+
+impl Question {
+    /// The model that is asked.
+    pub fn model(&self) -> &Arc<str> {
+        self.mapped.as_ref().unwrap_or(&self.ask.model)
+    }
+
+    /// What is asked.
+    pub fn prompt(&self) -> &Arc<Prompt> {
+        &self.ask.prompt
+    }
+
+    /// On whose behalf.
+    pub fn identity(&self) -> &Arc<Identity> {
+        &self.ask.identity
+    }
+
+    /// As [`LlmRequest::canonical`].
+    pub fn canonical(&self, whose: Whose, sink: impl FnMut(CanonicalPiece<'_>)) {
+        self.ask.canonical(self.model(), whose, sink);
+    }
+}
+
+impl fmt::Debug for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Question")
+            .field("model", self.model())
+            .field("prompt", self.prompt())
+            .field("identity", self.identity())
+            .finish()
+    }
 }
 
 impl LlmRequest {
@@ -204,14 +261,22 @@ impl LlmRequest {
         &self.ask.cache
     }
 
-    /// Hands `sink`, piece by piece, what decides the answer in one canonical form: the model, all of
+    /// What is asked, to be kept or compared when the request has gone its way.
+    pub fn question(&self) -> Question {
+        Question {
+            ask: self.ask.clone(),
+            mapped: self.mapped.clone(),
+        }
+    }
+
+    /// Hands `sink`, piece by piece (in one where it is short), what decides the answer in one canonical form: the model, all of
     /// the prompt, and of the identity what `whose` names. Requests that ask the same give the same
     /// bytes, in whatever order their members came, in every process; requests that differ in
     /// anything that may change the answer give others. How it is delivered, what belongs to the call
     /// and what it asks of a cache are not in it.
     ///
     /// Two texts of a request that differ only in members that came twice may give the same.
-    pub fn canonical(&self, whose: Whose, mut sink: impl FnMut(&[u8])) {
+    pub fn canonical(&self, whose: Whose, sink: impl FnMut(CanonicalPiece<'_>)) {
         // Taken apart whole, so that a new field does not compile until it is decided on.
         let Self {
             ask,
@@ -219,17 +284,7 @@ impl LlmRequest {
             delivery: _,
             call: _,
         } = self;
-        let Ask {
-            model: _,
-            prompt,
-            identity,
-            cache: _,
-        } = &**ask;
-        let mut to = Writer::new(&mut sink);
-        identity.canonical(whose, &mut to);
-        to.text(self.model());
-        prompt.write(&mut to);
-        to.finish();
+        ask.canonical(self.model(), whose, sink);
     }
 
     /// What it asks for.

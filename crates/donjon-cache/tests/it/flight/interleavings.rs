@@ -239,9 +239,12 @@ enum Step {
 fn choices(steps: &[Step], members: usize) -> Vec<Step> {
     let polled = |member| steps.contains(&Step::Poll(member));
     let dropped = |member| steps.contains(&Step::Drop(member));
+    // Once more than that, with nothing between, there is nothing new to find.
+    let polled_twice = |member| steps.ends_with(&[Step::Poll(member); 2]);
     let mut next = vec![];
     for member in 0..members {
-        if !dropped(member) && (member == 0 || polled(member - 1)) {
+        let there = !dropped(member) && (member == 0 || polled(member - 1));
+        if there && !polled_twice(member) {
             next.push(Step::Poll(member));
         }
         if polled(member) && !dropped(member) {
@@ -255,27 +258,41 @@ fn choices(steps: &[Step], members: usize) -> Vec<Step> {
     next
 }
 
+/// When the members ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ask {
+    /// Each right before it is polled first.
+    InTurn,
+    /// All before the first is polled, so that some are members and not polled for long.
+    AtOnce,
+}
+
 /// Takes the steps, then lets everything come to its end, polling nobody who was not woken.
-fn run(steps: &[Step], streamed: &[bool]) {
+fn run(steps: &[Step], streamed: &[bool], ask: Ask) {
     let model = ByHand::default();
     let flights = Flights::default();
-    let mut askers: Vec<Option<Asker>> = streamed
-        .iter()
-        .map(|streamed| {
-            let asked = match streamed {
-                true => request().streamed(),
-                false => request(),
-            };
-            let key = CacheKey::from([7; 32]);
-            Some(Asker::new(flights.call(key, asked, model.clone())))
-        })
-        .collect();
-    let mut joined = vec![false; askers.len()];
+    let asks = |member: usize| {
+        let asked = match streamed[member] {
+            true => request().streamed(),
+            false => request(),
+        };
+        let key = CacheKey::from([7; 32]);
+        Some(Asker::new(flights.call(key, asked, model.clone())))
+    };
+    let members = 0..streamed.len();
+    let mut askers: Vec<Option<Asker>> = match ask {
+        Ask::InTurn => members.map(|_| None).collect(),
+        Ask::AtOnce => members.map(asks).collect(),
+    };
+    let mut joined = vec![ask == Ask::AtOnce; askers.len()];
     let mut expected = 0;
     let mut left_by_all = true;
     for step in steps {
         match *step {
             Step::Poll(member) => {
+                if !joined[member] {
+                    askers[member] = asks(member);
+                }
                 let asker = askers[member].as_mut().expect("not dropped");
                 if !asker.done {
                     let before = model.book().calls;
@@ -323,41 +340,49 @@ fn run(steps: &[Step], streamed: &[bool]) {
     model.book().ends.assert_one_each();
 }
 
-fn all(streamed: &[bool], depth: usize) -> u64 {
+fn all(streamed: &[bool], ask: Ask, depth: usize) -> u64 {
     let mut steps = Vec::new();
     let mut runs = 0;
-    fn deeper(steps: &mut Vec<Step>, streamed: &[bool], depth: usize, runs: &mut u64) {
+    fn deeper(steps: &mut Vec<Step>, streamed: &[bool], ask: Ask, depth: usize, runs: &mut u64) {
         let next = choices(steps, streamed.len());
         if steps.len() == depth || next.is_empty() {
             *runs += 1;
-            let run = std::panic::catch_unwind(|| run(steps, streamed));
-            assert!(run.is_ok(), "{streamed:?} after {steps:?}");
+            let run = std::panic::catch_unwind(|| run(steps, streamed, ask));
+            assert!(run.is_ok(), "{streamed:?}, {ask:?}, after {steps:?}");
             return;
         }
         for step in next {
             steps.push(step);
-            deeper(steps, streamed, depth, runs);
+            deeper(steps, streamed, ask, depth, runs);
             steps.pop();
         }
     }
-    deeper(&mut steps, streamed, depth, &mut runs);
+    deeper(&mut steps, streamed, ask, depth, &mut runs);
     runs
 }
 
 #[test]
 fn whole_answers() {
-    let runs = all(&[false; 3], 8);
+    let runs = all(&[false; 3], Ask::InTurn, 8);
     assert!(runs > 20_000, "only {runs} orders");
 }
 
 #[test]
 fn streams() {
-    let runs = all(&[true; 3], 8);
+    let runs = all(&[true; 3], Ask::InTurn, 8);
     assert!(runs > 20_000, "only {runs} orders");
 }
 
 #[test]
 fn a_stream_and_those_who_want_it_whole() {
-    let runs = all(&[true, false, false], 8);
+    let runs = all(&[true, false, false], Ask::InTurn, 8);
     assert!(runs > 20_000, "only {runs} orders");
+}
+
+#[test]
+fn members_who_are_not_polled_for_long() {
+    for streamed in [[false; 3], [true; 3], [true, false, false]] {
+        let runs = all(&streamed, Ask::AtOnce, 6);
+        assert!(runs > 1_000, "only {runs} orders");
+    }
 }

@@ -97,6 +97,30 @@ async fn the_last_who_leaves_ends_the_call_at_once() {
     }
 }
 
+/// Who asked first and is not polled, or not any more, has a call that the others drive.
+#[tokio::test(start_paused = true)]
+async fn who_asked_first_need_not_be_polled() {
+    for (polled, dropped) in [(false, false), (false, true), (true, false), (true, true)] {
+        let model = ScriptedLlm::new(Script::words(3).first_token_after(SECOND));
+        let (mut service, flights) = around(&model);
+        let mut first = Some(Box::pin(service.call(request())));
+        if let (true, Some(first)) = (polled, &mut first) {
+            assert!(poll_once(first).is_pending());
+        }
+        let second = service.call(request());
+        if dropped {
+            first = None;
+        }
+        let answer = second.await.expect("an answer");
+        assert_eq!(answer.head.origin, Origin::Coalesced);
+        if let Some(first) = first {
+            let answer = first.await.expect("an answer");
+            assert_eq!(answer.head.origin, Origin::Upstream);
+        }
+        assert_eq!((model.count(), flights.led(), flights.joined()), (1, 1, 1));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn other_questions_tenants_and_models_fly_apart() {
     let model = ScriptedLlm::new(Script::answer("hi").first_token_after(SECOND));

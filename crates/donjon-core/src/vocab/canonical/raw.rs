@@ -222,7 +222,7 @@ impl<'a> Number<'a> {
             return;
         }
         to.tag(if self.negative { b'-' } else { b'+' });
-        to.number(b'x', self.exponent.cast_unsigned());
+        to.signed(b'x', self.exponent);
         to.number(b'd', length as u64);
         to.put(self.whole);
         to.put(self.fraction);
@@ -231,12 +231,12 @@ impl<'a> Number<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::CanonicalPiece, *};
 
     fn form(json: &str) -> Vec<u8> {
         serde_json::from_str::<&serde_json::value::RawValue>(json).expect("well formed");
         let mut form = Vec::new();
-        let mut sink = |bytes: &[u8]| form.extend_from_slice(bytes);
+        let mut sink = |piece: CanonicalPiece<'_>| form.extend_from_slice(piece.bytes);
         let mut to = Writer::new(&mut sink);
         write(json, &mut to);
         to.finish();
