@@ -1,7 +1,7 @@
 //! What is spent and reserved under the limits of one key.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{
         AtomicBool, AtomicU64,
         Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -16,6 +16,7 @@ use crate::{
     limit::Limit,
     period::{Calendar, Period},
     ring::Ring,
+    store::records::Id,
 };
 
 /// Nanoseconds since 1970.
@@ -114,7 +115,7 @@ pub(crate) struct Account {
     pub(crate) meters: Box<[Meter]>,
     pub(crate) quotas: Arc<[Quota]>,
     clock: WallClock,
-    /// Something was spent since it was kept last.
+    /// Something was spent since it was kept last; only where somebody asks.
     pub(crate) dirty: AtomicBool,
 }
 
@@ -169,6 +170,7 @@ impl Account {
         spent: u64,
         slots: &Slots,
         at: u64,
+        marks: bool,
         mut passed: impl FnMut(Passed),
     ) {
         let all = self.meters.iter().zip(&*self.quotas).zip(slots);
@@ -194,22 +196,47 @@ impl Account {
                 });
             }
         }
-        if spent > 0 && !self.dirty.load(Relaxed) {
+        if marks && spent > 0 && !self.dirty.load(Relaxed) {
             self.dirty.store(true, Release);
         }
     }
 
-    /// Forgets what was spent under the limit at `at`; what is reserved stays.
-    pub(crate) fn reset(&self, at: usize) {
+    /// Calls `each` with the name, the cell and the period in which the journal has what is spent now.
+    pub(crate) fn places(&self, slots: &Slots, mut each: impl FnMut(&str, u8, u64)) {
+        for (at, slot) in slots.iter().enumerate() {
+            let (id, cell) = self.place(at, u64::from(*slot));
+            each(id, cell, u64::from(*slot));
+        }
+    }
+
+    fn place(&self, at: usize, slot: u64) -> (&str, u8) {
+        let quota = &self.quotas[at];
+        let id = self.meters[at].id.get_or_init(|| {
+            let id = Id::limit(&quota.name, &self.key);
+            id.text().unwrap_or_default().into()
+        });
+        let cell = quota.calendar.cell(slot);
+        (id, u8::try_from(cell).unwrap_or(u8::MAX))
+    }
+
+    /// Forgets what was spent under the limit at `at`; what is reserved stays. Calls `each` with what
+    /// it takes off, as [`places`](Self::places) has it.
+    pub(crate) fn reset(&self, at: usize, marks: bool, mut each: impl FnMut(&str, u8, u64, u64)) {
         let meter = &self.meters[at];
         meter.spent.held(|slot, amount| {
-            meter.spent.settle(amount, 0, slot);
+            if meter.spent.settle(amount, 0, slot).is_none() {
+                return;
+            }
             if let Some(used) = &meter.used {
                 used.settle(amount, 0, slot);
             }
+            let (id, cell) = self.place(at, slot);
+            each(id, cell, slot, amount);
         });
         meter.told.store(0, Relaxed);
-        self.dirty.store(true, Release);
+        if marks {
+            self.dirty.store(true, Release);
+        }
     }
 
     /// Puts back what was spent in a period before a restart.
@@ -245,6 +272,8 @@ pub(crate) struct Meter {
     /// The last period in which it was told that a soft limit is passed, plus one.
     told: AtomicU64,
     pub(crate) pace: Pace,
+    /// Its name in the journal.
+    id: OnceLock<Box<str>>,
 }
 
 impl Meter {
@@ -258,6 +287,7 @@ impl Meter {
             spent: sum(),
             told: AtomicU64::new(0),
             pace: Pace::default(),
+            id: OnceLock::new(),
         }
     }
 

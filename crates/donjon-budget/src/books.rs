@@ -4,7 +4,7 @@ use std::{
     fmt,
     hash::{Hash, Hasher},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{
             AtomicBool, AtomicU64,
             Ordering::{Acquire, Relaxed, Release},
@@ -17,7 +17,7 @@ use donjon_core::{Identity, Name, NanoUsd, Usage};
 use foldhash::fast::RandomState;
 use papaya::{Equivalent, HashMap};
 
-use crate::prices::Price;
+use crate::{prices::Price, store::records::Id};
 
 /// The lines of all calls: bounded; once there are as many as there may be, what is spent by others
 /// is one line together.
@@ -106,13 +106,15 @@ impl Books {
         self.lines.len()
     }
 
-    /// Sets every figure to zero. The lines stay.
-    pub(crate) fn clear(&self) {
+    /// Sets every figure to zero, and calls `each` with what it takes off. The lines stay.
+    pub(crate) fn clear(&self, marks: bool, mut each: impl FnMut(&Line, &[u64; COUNTS])) {
         self.for_each(|line| {
-            line.figures
-                .iter()
-                .for_each(|figure| figure.store(0, Relaxed));
-            line.dirty.store(true, Release);
+            let taken = line
+                .figures
+                .each_ref()
+                .map(|figure| figure.swap(0, Relaxed));
+            line.touch(marks);
+            each(line, &taken);
         });
     }
 
@@ -258,7 +260,9 @@ pub(crate) struct Line {
     price: ArcSwap<Priced>,
     /// The line of the model that served last, where another name was asked.
     served: ArcSwapOption<Line>,
+    /// Something was counted since it was kept last; only where somebody asks.
     pub(crate) dirty: AtomicBool,
+    id: OnceLock<Box<str>>,
 }
 
 /// A price as it was found in one version of the list.
@@ -279,6 +283,7 @@ impl Line {
             }),
             served: ArcSwapOption::empty(),
             dirty: AtomicBool::new(false),
+            id: OnceLock::new(),
         }
     }
 
@@ -297,36 +302,25 @@ impl Line {
         self.price.load()
     }
 
+    /// The line that it books to.
+    pub(crate) fn booked(&self) -> &Self {
+        self.instead.as_deref().unwrap_or(self)
+    }
+
     pub(crate) fn count(&self, count: Count, more: u64) {
-        let line = self.instead.as_deref().unwrap_or(self);
-        line.figures[count as usize].fetch_add(more, Relaxed);
+        self.figures[count as usize].fetch_add(more, Relaxed);
     }
 
-    /// Books an attempt.
-    #[inline]
-    pub(crate) fn book(&self, usage: &Usage, cost: Option<u64>) {
-        self.count(Count::Attempts, 1);
-        for (count, more) in [
-            (Count::Input, usage.input),
-            (Count::Output, usage.output),
-            (Count::Cost, cost.unwrap_or(0)),
-            (Count::CacheRead, usage.cache_read),
-            (Count::CacheWrite, usage.cache_write),
-            (Count::Reasoning, usage.reasoning),
-            (Count::Unpriced, u64::from(cost.is_none())),
-        ] {
-            if more > 0 {
-                self.count(count, more);
-            }
+    pub(crate) fn touch(&self, marks: bool) {
+        if marks && !self.dirty.load(Relaxed) {
+            self.dirty.store(true, Release);
         }
-        self.touch();
     }
 
-    pub(crate) fn touch(&self) {
-        let line = self.instead.as_deref().unwrap_or(self);
-        if !line.dirty.load(Relaxed) {
-            line.dirty.store(true, Release);
-        }
+    /// Its name in the journal.
+    pub(crate) fn id(&self) -> &str {
+        let id = || Id::line(&self.key).text().unwrap_or_default().into();
+        self.id.get_or_init(id)
     }
 
     pub(crate) fn get(&self, count: Count) -> u64 {

@@ -18,7 +18,7 @@ use crate::{
     handle::BudgetEvent,
     prices::{Price, ServiceTier},
     shared::{ADMITTED, SETTLED, Shared, amount},
-    store::keeper::WhenUnkept,
+    store::{entry::Entry, journal::Ink, keeper::WhenUnkept},
 };
 
 /// Refuses what might pass a hard limit, and reserves the worst case of what does not: the check of
@@ -216,25 +216,71 @@ impl Held {
         }
     }
 
-    fn book(&self, line: &Line, usage: &Usage, cost: Option<u64>) {
-        line.book(usage, cost);
+    /// Calls `count` with every figure of the report that grows.
+    #[inline]
+    fn counts(&self, usage: &Usage, cost: Option<u64>, mut count: impl FnMut(Count, u64)) {
         let spent = cost.unwrap_or(0);
+        count(Count::Attempts, 1);
+        for (figure, more) in [
+            (Count::Input, usage.input),
+            (Count::Output, usage.output),
+            (Count::Cost, spent),
+            (Count::CacheRead, usage.cache_read),
+            (Count::CacheWrite, usage.cache_write),
+            (Count::Reasoning, usage.reasoning),
+            (Count::Unpriced, u64::from(cost.is_none())),
+        ] {
+            if more > 0 {
+                count(figure, more);
+            }
+        }
         if self.cut {
-            line.count(Count::Cut, 1);
-            line.count(Count::CutCost, spent);
+            count(Count::Cut, 1);
+            count(Count::CutCost, spent);
         }
         if self.repeat.sampled {
-            line.count(Count::Sampled, 1);
-            line.count(Count::SampledCost, spent);
+            count(Count::Sampled, 1);
+            count(Count::SampledCost, spent);
             if self.repeat.whole {
-                line.count(Count::Repeated, 1);
-                line.count(Count::RepeatedCost, spent);
+                count(Count::Repeated, 1);
+                count(Count::RepeatedCost, spent);
             }
             // What the provider's cache had already is no advice.
-            if usage.cache_read == 0 {
-                line.count(Count::PrefixTokens, u64::from(self.repeat.prefix_tokens));
+            if usage.cache_read == 0 && self.repeat.prefix_tokens > 0 {
+                count(Count::PrefixTokens, u64::from(self.repeat.prefix_tokens));
             }
         }
+    }
+
+    /// Writes down what is about to be booked and charged, in one entry.
+    fn write_down(&self, ink: &Ink, line: &Line, usage: &Usage, cost: Option<u64>) {
+        let mut entry = Entry::default();
+        entry.line(line.id());
+        self.counts(usage, cost, |count, more| entry.figure(count as u8, more));
+        let spent = cost.unwrap_or(0);
+        if spent > 0 {
+            for charged in &self.charged {
+                let account = &charged.account;
+                account.places(&charged.slots, |id, cell, period| {
+                    entry.limit(id, cell, period, spent);
+                });
+            }
+        }
+        self.shared.write_down(ink, &entry);
+    }
+
+    /// It was sent and refused.
+    #[cold]
+    fn unbilled(&self, line: &Line) {
+        if let Some(ink) = &self.shared.ink {
+            let mut entry = Entry::default();
+            entry.line(line.id());
+            entry.figure(Count::Unbilled as u8, 1);
+            self.shared.write_down(ink, &entry);
+        }
+        self.give_back();
+        line.count(Count::Unbilled, 1);
+        line.touch(self.shared.marks);
     }
 }
 
@@ -242,15 +288,11 @@ impl Settles for Held {
     fn settle(self, settlement: Settlement) {
         let shared = &*self.shared;
         let line = self.served.as_ref().unwrap_or(&self.line);
+        let booked = line.booked();
         shared.figures.calls.add(SETTLED, 1);
         let mut usage = match settlement {
             Settlement::Actual(usage) | Settlement::Estimated(usage) => usage,
-            Settlement::Unbilled => {
-                self.give_back();
-                line.count(Count::Unbilled, 1);
-                line.touch();
-                return;
-            }
+            Settlement::Unbilled => return self.unbilled(booked),
             _ => return self.give_back(),
         };
         if usage.input == 0 && matches!(settlement, Settlement::Estimated(_)) {
@@ -258,11 +300,17 @@ impl Settles for Held {
         }
         let cost = self.cost(line, &usage);
         let spent = cost.unwrap_or(0);
-        // First the books: whoever finds the limit charged finds it there too.
-        self.book(line, &usage, cost);
+        // First the journal: nobody is shown what a kill could take back.
+        if let Some(ink) = &shared.ink {
+            self.write_down(ink, booked, &usage, cost);
+        }
+        // Then the books: whoever finds the limit charged finds it there too.
+        self.counts(&usage, cost, |count, more| booked.count(count, more));
+        booked.touch(shared.marks);
         for charged in &self.charged {
             let account = &*charged.account;
-            account.settle(self.reserved, spent, &charged.slots, self.at, |passed| {
+            let (slots, marks) = (&charged.slots, shared.marks);
+            account.settle(self.reserved, spent, slots, self.at, marks, |passed| {
                 shared.figures.soft_passed.fetch_add(1, Relaxed);
                 let quota = &account.quotas[passed.at];
                 shared.events.tell(|| BudgetEvent::SoftLimitPassed {

@@ -96,4 +96,4 @@ pub use prices::{LongContext, Price, PriceError, PriceTable, ServiceTier};
 pub use report::{Advice, Report, ReportLine};
 #[cfg(feature = "file-store")]
 pub use store::FileStore;
-pub use store::{Record, Store, StoreError, keeper::WhenUnkept};
+pub use store::{Closed, Journal, Record, Store, StoreError, keeper::WhenUnkept};

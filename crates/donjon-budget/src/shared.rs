@@ -1,7 +1,7 @@
 //! What all layers and handles of one [`Budgets`](crate::Budgets) share.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{
         AtomicU64,
         Ordering::{Acquire, Relaxed, Release},
@@ -21,7 +21,11 @@ use crate::{
     error::Refusal,
     handle::BudgetEvent,
     prices::{Price, PriceError, PriceTable},
-    store::keeper::{Kept, WhenUnkept},
+    store::{
+        entry::Entry,
+        journal::Ink,
+        keeper::{Kept, WhenUnkept},
+    },
 };
 
 #[derive(Debug)]
@@ -37,6 +41,11 @@ pub(crate) struct Shared {
     pub(crate) repeats: Option<Repeats>,
     pub(crate) when_unkept: WhenUnkept,
     pub(crate) kept: Kept,
+    /// Writes settlements down; `None` without a journal.
+    pub(crate) ink: Option<Ink>,
+    /// Whether somebody asks what changed: there is a store without a journal.
+    pub(crate) marks: bool,
+    resets: Mutex<()>,
     pub(crate) figures: Figures,
     pub(crate) events: Events<BudgetEvent>,
 }
@@ -73,6 +82,8 @@ impl Shared {
         defaults: Defaults,
         repeats: Option<Repeats>,
         when_unkept: WhenUnkept,
+        ink: Option<Ink>,
+        marks: bool,
     ) -> Self {
         Self {
             scopes,
@@ -85,6 +96,9 @@ impl Shared {
             repeats,
             when_unkept,
             kept: Kept::default(),
+            ink,
+            marks,
+            resets: Mutex::default(),
             figures: Figures::default(),
             events: Events::new(256),
         }
@@ -103,6 +117,15 @@ impl Shared {
                 _ => None,
             });
             Priced { version, price }
+        })
+    }
+
+    /// The limit of this name: its scope, and its place there.
+    pub(crate) fn quota(&self, name: &str) -> Option<(&Scope, usize)> {
+        self.scopes.iter().find_map(|scope| {
+            let mut quotas = scope.quotas.iter();
+            let at = quotas.position(|quota| *quota.name == *name)?;
+            Some((scope, at))
         })
     }
 
@@ -136,6 +159,27 @@ impl Shared {
         });
         self.version.fetch_add(1, Release);
         Ok(())
+    }
+
+    /// Writes down what is about to be counted. Where that fails it is told once, and kept another way.
+    pub(crate) fn write_down(&self, ink: &Ink, entry: &Entry) {
+        if let Err(error) = ink.write(entry)
+            && self.kept.failed()
+        {
+            self.events.tell(|| BudgetEvent::StoreFailed { error });
+        }
+    }
+
+    /// Writes down what a reset has taken off.
+    pub(crate) fn write_reset(&self, entry: &Entry) {
+        if let Some(ink) = &self.ink {
+            self.write_down(ink, entry);
+        }
+    }
+
+    /// Two resets at once would take the same amount off twice.
+    pub(crate) fn one_resets(&self) -> MutexGuard<'_, ()> {
+        self.resets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The error of a call that was refused.

@@ -3,6 +3,9 @@
 
 mod allocations;
 mod contract;
+mod failing;
+#[cfg(feature = "file-store")]
+mod journal;
 #[cfg(feature = "file-store")]
 mod kept;
 mod limits;
