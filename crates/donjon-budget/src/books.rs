@@ -5,10 +5,7 @@ use std::{
     hash::{Hash, Hasher},
     sync::{
         Arc, OnceLock,
-        atomic::{
-            AtomicBool, AtomicU64,
-            Ordering::{Acquire, Relaxed, Release},
-        },
+        atomic::{AtomicBool, Ordering::AcqRel},
     },
 };
 
@@ -17,11 +14,12 @@ use donjon_core::{Identity, Name, NanoUsd, Usage};
 use foldhash::fast::RandomState;
 use papaya::{Equivalent, HashMap};
 
-use crate::{prices::Price, store::records::Id};
+use crate::{prices::Price, shared::Core, store::records::Id, tally::Tally};
 
 /// The lines of all calls: bounded; once there are as many as there may be, what is spent by others
 /// is one line together.
 pub(crate) struct Books {
+    core: Arc<Core>,
     lines: HashMap<LineKey, Arc<Line>, RandomState>,
     others: Arc<Line>,
     most: usize,
@@ -30,10 +28,12 @@ pub(crate) struct Books {
 }
 
 impl Books {
-    pub(crate) fn new(most: usize, tags: Vec<Arc<str>>) -> Self {
+    pub(crate) fn new(core: Arc<Core>, most: usize, tags: Vec<Arc<str>>) -> Self {
+        let others = Arc::new(Line::new(core.clone(), LineKey::others(), None));
         Self {
+            core,
             lines: HashMap::with_hasher(RandomState::default()),
-            others: Arc::new(Line::new(LineKey::others(), None)),
+            others,
             most,
             tags: tags.into(),
         }
@@ -63,36 +63,30 @@ impl Books {
     pub(crate) fn open(&self, key: LineKey) -> Arc<Line> {
         if self.lines.len() >= self.most {
             // It has a price of its own, and books to the one of all others.
-            return Arc::new(Line::new(key, Some(self.others.clone())));
+            let others = Some(self.others.clone());
+            return Arc::new(Line::new(self.core.clone(), key, others));
         }
         self.reopen(key)
     }
 
     /// A line of its own, whatever the bound: it is known from before a restart.
     pub(crate) fn reopen(&self, key: LineKey) -> Arc<Line> {
-        let line = Arc::new(Line::new(key.clone(), None));
+        let line = Arc::new(Line::new(self.core.clone(), key.clone(), None));
         let lines = self.lines.pin();
         lines.get_or_insert(key, line).clone()
     }
 
-    /// The line of the same call for the model that served.
-    pub(crate) fn of_model(&self, line: &Line, model: &Arc<str>) -> Arc<Line> {
-        if let Some(known) = &*line.served.load()
-            && *known.key.model == **model
-        {
-            return known.clone();
-        }
+    /// The line of the same call for another model.
+    fn of_model(&self, line: &Line, model: &Arc<str>) -> Arc<Line> {
         let key = LineKey {
             model: model.clone(),
             ..line.key.clone()
         };
         let lines = self.lines.pin();
-        let served = match lines.get(&key) {
+        match lines.get(&key) {
             Some(known) => known.clone(),
             None => self.open(key),
-        };
-        line.served.store(Some(served.clone()));
-        served
+        }
     }
 
     pub(crate) fn for_each(&self, mut each: impl FnMut(&Line)) {
@@ -109,10 +103,7 @@ impl Books {
     /// Sets every figure to zero, and calls `each` with what it takes off. The lines stay.
     pub(crate) fn clear(&self, marks: bool, mut each: impl FnMut(&Line, &[u64; COUNTS])) {
         self.for_each(|line| {
-            let taken = line
-                .figures
-                .each_ref()
-                .map(|figure| figure.swap(0, Relaxed));
+            let taken = line.figures.clear();
             line.touch(marks);
             each(line, &taken);
         });
@@ -251,10 +242,11 @@ pub(crate) enum Count {
 
 pub(crate) const COUNTS: usize = Count::PrefixTokens as usize + 1;
 
-/// One line.
+/// One line. It holds what all lines share, so that a call holds its line and nothing else.
 pub(crate) struct Line {
+    pub(crate) core: Arc<Core>,
     pub(crate) key: LineKey,
-    figures: [AtomicU64; COUNTS],
+    figures: Tally<COUNTS>,
     /// Where it books to, if not here.
     instead: Option<Arc<Line>>,
     price: ArcSwap<Priced>,
@@ -272,10 +264,11 @@ pub(crate) struct Priced {
 }
 
 impl Line {
-    fn new(key: LineKey, instead: Option<Arc<Self>>) -> Self {
+    fn new(core: Arc<Core>, key: LineKey, instead: Option<Arc<Self>>) -> Self {
         Self {
+            core,
             key,
-            figures: Default::default(),
+            figures: Tally::new(),
             instead,
             price: ArcSwap::from_pointee(Priced {
                 version: 0,
@@ -307,13 +300,28 @@ impl Line {
         self.instead.as_deref().unwrap_or(self)
     }
 
+    /// The line of the same call for the model that served.
+    pub(crate) fn of_model(&self, model: &Arc<str>) -> Option<Arc<Self>> {
+        if let Some(known) = &*self.served.load()
+            && *known.key.model == **model
+        {
+            return Some(known.clone());
+        }
+        // The budgets are gone where there is none, and nobody is left to ask for the report.
+        let served = self.core.shared()?.books.of_model(self, model);
+        self.served.store(Some(served.clone()));
+        Some(served)
+    }
+
+    #[inline]
     pub(crate) fn count(&self, count: Count, more: u64) {
-        self.figures[count as usize].fetch_add(more, Relaxed);
+        self.figures.add(count as usize, more);
     }
 
     pub(crate) fn touch(&self, marks: bool) {
-        if marks && !self.dirty.load(Relaxed) {
-            self.dirty.store(true, Release);
+        if marks {
+            // Not only where it is clean: whoever takes the mark away has what was counted before it.
+            self.dirty.swap(true, AcqRel);
         }
     }
 
@@ -324,19 +332,16 @@ impl Line {
     }
 
     pub(crate) fn get(&self, count: Count) -> u64 {
-        self.figures[count as usize].load(Relaxed)
+        self.figures.get(count as usize)
     }
 
     pub(crate) fn all(&self) -> Vec<u64> {
-        self.figures
-            .iter()
-            .map(|figure| figure.load(Acquire))
-            .collect()
+        (0..COUNTS).map(|at| self.figures.get(at)).collect()
     }
 
     pub(crate) fn restore(&self, figures: &[u64]) {
-        for (mine, kept) in self.figures.iter().zip(figures) {
-            mine.fetch_add(*kept, Relaxed);
+        for (at, kept) in figures.iter().enumerate().take(COUNTS) {
+            self.figures.add(at, *kept);
         }
     }
 

@@ -8,15 +8,15 @@ use jiff::tz::TimeZone;
 use crate::{
     account::{Quota, Scope},
     advice::Repeats,
-    books::Books,
     bound::Defaults,
+    clock::Clock,
     error::ConfigError,
     handle::BudgetHandle,
     layer::BudgetLayer,
     limit::{Limit, check_amount},
     period::Calendar,
     prices::{Price, PriceTable},
-    shared::Shared,
+    shared::{Core, Shared},
     store::{
         Store,
         keeper::{Keeper, Opened, WhenUnkept},
@@ -57,7 +57,7 @@ impl Budgets {
             prices: None,
             unknown: UnknownPrice::default(),
             time_zone: "UTC".to_owned(),
-            clock: WallClock::system(),
+            clock: Clock::System,
             max_keys: 10_000,
             max_lines: 10_000,
             tags: Vec::new(),
@@ -101,7 +101,7 @@ pub struct BudgetsBuilder {
     prices: Option<PriceTable>,
     unknown: UnknownPrice,
     time_zone: String,
-    clock: WallClock,
+    clock: Clock,
     max_keys: usize,
     max_lines: usize,
     tags: Vec<Arc<str>>,
@@ -141,7 +141,7 @@ impl BudgetsBuilder {
 
     /// Sets the wall clock; default the system's.
     pub fn clock(mut self, clock: WallClock) -> Self {
-        self.clock = clock;
+        self.clock = Clock::Given(clock);
         self
     }
 
@@ -241,9 +241,8 @@ impl BudgetsBuilder {
         };
         let ink = opened.as_mut().and_then(|opened| opened.ink.take());
         let marks = opened.is_some() && ink.is_none();
-        let shared = Arc::new(Shared::new(
+        let core = Core::new(
             scopes.into(),
-            Books::new(self.max_lines, self.tags),
             self.prices.unwrap_or_else(default_prices),
             self.clock,
             self.unknown,
@@ -252,7 +251,8 @@ impl BudgetsBuilder {
             self.when_unkept,
             ink,
             marks,
-        ));
+        );
+        let shared = Shared::new(core, self.max_lines, self.tags);
         let keeper = match opened {
             Some(opened) => Some(Arc::new(Keeper::start(&shared, opened, self.flush_every)?)),
             None => None,
@@ -275,7 +275,7 @@ fn default_prices() -> PriceTable {
 fn scopes(
     limits: Vec<Limit>,
     zone: &TimeZone,
-    clock: &WallClock,
+    clock: &Clock,
     max_keys: usize,
 ) -> Result<Vec<Scope>, ConfigError> {
     let mut names: Vec<Arc<str>> = Vec::new();

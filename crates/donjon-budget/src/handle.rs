@@ -8,7 +8,7 @@ use std::{
 use donjon_core::{Events, Figure, Key, NanoUsd, Snapshot};
 
 use crate::{
-    account::{Account, Quota, nanos},
+    account::{Account, Quota},
     books::{Totals, money},
     budgets::Budgets,
     error::{ConfigError, Refusal},
@@ -109,7 +109,7 @@ impl BudgetHandle {
 
     /// How every limit stands for every key that has spent something, or is about to.
     pub fn standings(&self) -> Vec<Standing> {
-        let now = nanos(&self.shared().clock);
+        let now = self.shared().clock.nanos();
         let mut standings = Vec::new();
         for scope in &self.shared().scopes {
             scope.for_each(|account| {
@@ -125,7 +125,7 @@ impl BudgetHandle {
     pub fn standing(&self, limit: &str, key: &Key) -> Option<Standing> {
         let (scope, at) = self.shared().quota(limit)?;
         let account = scope.account(key).ok()?;
-        Some(standing(&account, at, nanos(&self.shared().clock)))
+        Some(standing(&account, at, self.shared().clock.nanos()))
     }
 
     /// Sets the amount of the limit of this name, for all keys and from now on.
@@ -336,7 +336,7 @@ impl Snapshot for BudgetHandle {
                 if let Ok(account) = scope.account(&Key::Global)
                     && scope.keyed.is_empty()
                 {
-                    let now = standing(&account, at, nanos(&shared.clock));
+                    let now = standing(&account, at, shared.clock.nanos());
                     figures.push(labelled(Figure::gauge(
                         "limit_spent_usd",
                         dollars(now.spent),

@@ -73,8 +73,10 @@ mod bound;
 mod budgets;
 mod cell;
 mod check;
+mod clock;
 mod error;
 mod handle;
+mod held;
 mod layer;
 mod limit;
 mod period;
@@ -83,6 +85,7 @@ mod report;
 mod ring;
 mod shared;
 mod store;
+mod tally;
 
 pub use books::Totals;
 pub use budgets::{Budgets, BudgetsBuilder, UnknownPrice};

@@ -14,7 +14,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{Record, Store, StoreError, journal::Ink, records, sums::Sums};
-use crate::{account::nanos, handle::BudgetEvent, shared::Shared};
+use crate::{handle::BudgetEvent, shared::Shared};
 
 /// What is to become of calls while what is spent cannot be kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,7 +123,7 @@ impl Keeper {
             shared: shared.clone(),
             store,
             sums,
-            forgotten_at: nanos(&shared.clock),
+            forgotten_at: shared.clock.nanos(),
         };
         let thread = Builder::new()
             .name("donjon-budget".into())
@@ -226,7 +226,7 @@ impl Keeping {
         let Some(sums) = &mut self.sums else {
             return Ok(());
         };
-        let now = nanos(&self.shared.clock);
+        let now = self.shared.clock.nanos();
         if now.saturating_sub(self.forgotten_at) < FORGET {
             return Ok(());
         }

@@ -6,7 +6,7 @@ use donjon_core::{Key, Name};
 use serde::{Deserialize, Serialize};
 
 use super::Record;
-use crate::{account::nanos, books::LineKey, shared::Shared};
+use crate::{books::LineKey, shared::Shared};
 
 /// Of what a record is.
 #[derive(Debug, Serialize, Deserialize)]
@@ -153,7 +153,7 @@ pub(crate) fn mark_all(shared: &Shared) {
 
 /// Puts back what was kept; says which records nobody will ask for any more.
 pub(crate) fn restore(shared: &Shared, records: Vec<Record>) -> Vec<String> {
-    let now = nanos(&shared.clock);
+    let now = shared.clock.nanos();
     let mut past = Vec::new();
     for record in records {
         match Id::parse(&record.id) {
@@ -211,6 +211,6 @@ pub(crate) fn is_past(shared: &Shared, id: &Id, period: u64) -> bool {
         return false;
     };
     shared.quota(limit).is_some_and(|(scope, at)| {
-        scope.quotas[at].calendar.over_at(period) <= nanos(&shared.clock)
+        scope.quotas[at].calendar.over_at(period) <= shared.clock.nanos()
     })
 }
