@@ -17,6 +17,7 @@ use crate::{
     prices::ServiceTier,
     shared::{ADMITTED, amount},
     store::keeper::WhenUnkept,
+    ticket::Ticket,
 };
 
 /// Refuses what might pass a hard limit, and reserves the worst case of what does not: the check of
@@ -70,7 +71,7 @@ impl Check for BudgetCheck {
             true => 0,
             false => shared.clock.nanos(),
         };
-        let mut held = Held {
+        let mut ticket = Ticket::new(Held {
             line,
             served: None,
             charges: Charges::new(),
@@ -81,14 +82,19 @@ impl Check for BudgetCheck {
             repeat: Repeat::default(),
             tier,
             cut: false,
-        };
-        held.charges.reserve(shared, request, worst, at)?;
-        shared.figures.calls.add(ADMITTED, 1);
-        if let Some(repeats) = &shared.repeats {
-            held.repeat = repeats.look(request);
+        });
+        if let Some(held) = ticket.held() {
+            if let Err(error) = held.charges.reserve(shared, request, worst, at) {
+                ticket.free();
+                return Err(error);
+            }
+            if let Some(repeats) = &shared.repeats {
+                held.repeat = repeats.look(request);
+            }
         }
+        shared.figures.calls.add(ADMITTED, 1);
         Ok(Some(BudgetPermit {
-            reservation: Reservation::new(&request.call, held),
+            reservation: Reservation::new(&request.call, ticket),
         }))
     }
 }
@@ -135,12 +141,12 @@ fn tier_in(extra: &donjon_core::Extra) -> Option<ServiceTier> {
 
 /// What an admitted call holds until its end.
 pub struct BudgetPermit {
-    reservation: Reservation<Held>,
+    reservation: Reservation<Ticket>,
 }
 
 impl BudgetPermit {
     fn note(&mut self, note: impl FnOnce(&mut Held)) {
-        if let Some(held) = self.reservation.account_mut() {
+        if let Some(held) = self.reservation.account_mut().and_then(Ticket::held) {
             note(held);
         }
     }

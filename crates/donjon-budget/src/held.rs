@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
-use donjon_core::{Account as Settles, LlmError, LlmRequest, Scope as Concerns, Settlement, Usage};
+use donjon_core::{LlmError, LlmRequest, Scope as Concerns, Settlement, Usage};
 use smallvec::SmallVec;
 
 use crate::{
@@ -201,9 +201,10 @@ impl Held {
     }
 }
 
-impl Settles for Held {
+impl Held {
+    /// Gives back what was reserved, and books and charges what was used. Once.
     #[inline]
-    fn settle(self, settlement: Settlement) {
+    pub(crate) fn settle(&self, settlement: Settlement) {
         let core = &*self.line.core;
         let line = self.served.as_ref().unwrap_or(&self.line);
         let booked = line.booked();

@@ -16,7 +16,8 @@
 //! * It settles at the end of the call, also where that is cancelled or breaks off. What was never sent,
 //!   was refused or comes from a cache costs nothing.
 //! * The handle reports by model, user, project, tenant and tag, forecasts, advises, sets limits and prices.
-//! * What was spent can be kept ([`Store`]; `FileStore` with the feature `file-store`).
+//! * What was spent can be kept ([`Store`]; `FileStore` with the feature `file-store`, which loses nothing that was settled when the
+//!   process is killed).
 //!
 //! # What it does not do
 //!
@@ -86,6 +87,7 @@ mod ring;
 mod shared;
 mod store;
 mod tally;
+mod ticket;
 
 pub use books::Totals;
 pub use budgets::{Budgets, BudgetsBuilder, UnknownPrice};

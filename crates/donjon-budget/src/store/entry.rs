@@ -12,7 +12,7 @@ const LIMIT: u8 = 1;
 /// An entry that is being written. What is taken off is added as its complement to 2⁶⁴.
 #[derive(Default)]
 pub(crate) struct Entry {
-    bytes: SmallVec<[u8; 512]>,
+    bytes: SmallVec<[u8; 1_024]>,
     /// Where the number of figures of the last line stands.
     count: usize,
 }

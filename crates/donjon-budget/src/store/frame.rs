@@ -14,7 +14,7 @@ const HEAD: usize = 12;
 /// # Panics
 ///
 /// Where an entry has 4 GB.
-pub(crate) fn around(entry: &[u8]) -> SmallVec<[u8; 768]> {
+pub(crate) fn around(entry: &[u8]) -> SmallVec<[u8; 1_040]> {
     let length = u32::try_from(entry.len()).expect("an entry has names and figures, not gigabytes");
     let length = length.to_le_bytes();
     let mut frame = SmallVec::with_capacity(HEAD + entry.len());

@@ -269,3 +269,26 @@ async fn nothing_is_lost_while_generations_are_closed() {
     drop((service, handle));
     assert_eq!(folder.calls(), (2_000, 0.0));
 }
+
+/// What writing down costs: the least of some batches of calls, one after another.
+#[tokio::test]
+#[ignore = "a measurement: cargo test --release -p donjon-budget --features file-store --test it -- --ignored costs --nocapture"]
+#[expect(clippy::print_stdout, reason = "a measurement says what it found")]
+async fn what_a_settlement_costs_with_a_journal_and_without() {
+    const CALLS: u32 = 10_000;
+    for journaled in [false, true] {
+        let folder = Folder::new();
+        let store = FileStore::open(folder.store()).expect("it opens");
+        let builder = builder().limit(limit()).store(store).journal(journaled);
+        let (service, _handle) = around(&model(), builder);
+        let mut least = Duration::MAX;
+        for _ in 0..20 {
+            let start = tokio::time::Instant::now();
+            for _ in 0..CALLS {
+                passes(&service, expecting(100, 100)).await;
+            }
+            least = least.min(start.elapsed() / CALLS);
+        }
+        println!("a call with a store, journal {journaled}: {least:?}");
+    }
+}
