@@ -13,7 +13,7 @@ use crate::{
     budgets::{Budgets, UnknownPrice},
     error::Refusal,
     handle::BudgetEvent,
-    held::{Charges, Held},
+    held::Held,
     prices::ServiceTier,
     shared::{ADMITTED, amount},
     store::keeper::WhenUnkept,
@@ -71,27 +71,23 @@ impl Check for BudgetCheck {
             true => 0,
             false => shared.clock.nanos(),
         };
-        let mut ticket = Ticket::new(Held {
-            line,
-            served: None,
-            charges: Charges::new(),
-            reserved: worst,
-            at: u32::try_from(at / 1_000_000_000).unwrap_or(u32::MAX),
-            likely: u32::try_from(bound.likely).unwrap_or(u32::MAX),
-            images: bound.images,
-            repeat: Repeat::default(),
-            tier,
-            cut: false,
-        });
-        if let Some(held) = ticket.held() {
-            if let Err(error) = held.charges.reserve(shared, request, worst, at) {
-                ticket.free();
-                return Err(error);
-            }
-            if let Some(repeats) = &shared.repeats {
-                held.repeat = repeats.look(request);
-            }
+        let mut ticket = Ticket::new();
+        let held = ticket.held();
+        held.line = Some(line);
+        held.reserved = worst;
+        held.at = u32::try_from(at / 1_000_000_000).unwrap_or(u32::MAX);
+        held.likely = u32::try_from(bound.likely).unwrap_or(u32::MAX);
+        held.images = bound.images;
+        held.tier = tier;
+        held.cut = false;
+        if let Err(error) = held.charges.reserve(shared, request, worst, at) {
+            ticket.free();
+            return Err(error);
         }
+        held.repeat = match &shared.repeats {
+            Some(repeats) => repeats.look(request),
+            None => Repeat::default(),
+        };
         shared.figures.calls.add(ADMITTED, 1);
         Ok(Some(BudgetPermit {
             reservation: Reservation::new(&request.call, ticket),
@@ -146,8 +142,8 @@ pub struct BudgetPermit {
 
 impl BudgetPermit {
     fn note(&mut self, note: impl FnOnce(&mut Held)) {
-        if let Some(held) = self.reservation.account_mut().and_then(Ticket::held) {
-            note(held);
+        if let Some(ticket) = self.reservation.account_mut() {
+            note(ticket.held());
         }
     }
 }
@@ -155,8 +151,10 @@ impl BudgetPermit {
 impl Observer for BudgetPermit {
     fn committed(&mut self, head: &Head) {
         self.note(|held| {
-            if *head.model != *held.line.key.model {
-                held.served = held.line.of_model(&head.model);
+            if let Some(line) = &held.line
+                && *head.model != *line.key.model
+            {
+                held.served = line.of_model(&head.model);
             }
         });
         self.reservation.committed(head);

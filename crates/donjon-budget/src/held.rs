@@ -16,7 +16,8 @@ use crate::{
     store::{entry::Entry, journal::Ink},
 };
 
-/// Where a call is charged. It moves with the call some times, so it is small.
+/// Where a call is charged.
+#[derive(Default)]
 pub(crate) struct Charges {
     /// The states of keys; the one of a scope without keys is found there.
     accounts: SmallVec<[Arc<Account>; 2]>,
@@ -25,13 +26,6 @@ pub(crate) struct Charges {
 }
 
 impl Charges {
-    pub(crate) fn new() -> Self {
-        Self {
-            accounts: SmallVec::new(),
-            slots: Slots::new(),
-        }
-    }
-
     /// Reserves `worst` for every key, or for none. It is charged where it lies: to move it right after it
     /// was written costs more than some of the charges.
     #[inline]
@@ -89,10 +83,11 @@ impl Charges {
     }
 }
 
-/// What stands behind the reservation of a call.
+/// What stands behind the reservation of a call; nothing by default, and after it was settled.
+#[derive(Default)]
 pub(crate) struct Held {
     /// Of the model that was asked.
-    pub(crate) line: Arc<Line>,
+    pub(crate) line: Option<Arc<Line>>,
     /// Of the model that served, where it has another name.
     pub(crate) served: Option<Arc<Line>>,
     pub(crate) charges: Charges,
@@ -113,8 +108,8 @@ const SECOND: u64 = 1_000_000_000;
 impl Held {
     /// What `usage` costs; `None` if nobody knows.
     #[inline]
-    fn cost(&self, line: &Line, usage: &Usage) -> Option<u64> {
-        let core = &*self.line.core;
+    fn cost(&self, asked: &Line, line: &Line, usage: &Usage) -> Option<u64> {
+        let core = &*asked.core;
         let of = |price: &Price| price.cost(usage, u64::from(self.images), self.tier);
         let priced = core.price_of(line);
         if let Some(price) = &priced.price {
@@ -122,14 +117,10 @@ impl Held {
             return Some(of(price).map_or(self.reserved, amount));
         }
         self.served.as_ref()?;
-        let asked = core.price_of(&self.line);
+        let asked = core.price_of(asked);
         let price = asked.price.as_ref()?;
         core.figures.served_unknown.fetch_add(1, Relaxed);
         Some(of(price).map_or(self.reserved, amount))
-    }
-
-    fn give_back(&self) {
-        self.charges.give_back(&self.line.core, self.reserved);
     }
 
     /// Calls `count` with every figure of the report that grows.
@@ -170,7 +161,7 @@ impl Held {
 
     /// Writes down what is about to be booked and charged, in one entry.
     fn write_down(&self, ink: &Ink, line: &Line, usage: &Usage, cost: Option<u64>) {
-        let core = &*self.line.core;
+        let core = &*line.core;
         let mut entry = Entry::default();
         entry.line(line.id());
         self.counts(usage, cost, |count, more| entry.figure(count as u8, more));
@@ -188,36 +179,48 @@ impl Held {
     /// It was sent and refused.
     #[cold]
     fn unbilled(&self, line: &Line) {
-        let core = &*self.line.core;
+        let core = &*line.core;
         if let Some(ink) = &core.ink {
             let mut entry = Entry::default();
             entry.line(line.id());
             entry.figure(Count::Unbilled as u8, 1);
             core.write_down(ink, &entry);
         }
-        self.give_back();
+        self.charges.give_back(core, self.reserved);
         line.count(Count::Unbilled, 1);
         line.touch(core.marks);
     }
 }
 
 impl Held {
+    /// Lets go of everything. The lists keep what room they have.
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        self.line = None;
+        self.served = None;
+        self.charges.accounts.clear();
+        self.charges.slots.clear();
+    }
+
     /// Gives back what was reserved, and books and charges what was used. Once.
     #[inline]
     pub(crate) fn settle(&self, settlement: Settlement) {
-        let core = &*self.line.core;
-        let line = self.served.as_ref().unwrap_or(&self.line);
+        let Some(asked) = &self.line else {
+            return;
+        };
+        let core = &*asked.core;
+        let line = self.served.as_ref().unwrap_or(asked);
         let booked = line.booked();
         core.figures.calls.add(SETTLED, 1);
         let mut usage = match settlement {
             Settlement::Actual(usage) | Settlement::Estimated(usage) => usage,
             Settlement::Unbilled => return self.unbilled(booked),
-            _ => return self.give_back(),
+            _ => return self.charges.give_back(core, self.reserved),
         };
         if usage.input == 0 && matches!(settlement, Settlement::Estimated(_)) {
             usage.input = u64::from(self.likely);
         }
-        let cost = self.cost(line, &usage);
+        let cost = self.cost(asked, line, &usage);
         let spent = cost.unwrap_or(0);
         // First the journal: nobody is shown what a kill could take back.
         if let Some(ink) = &core.ink {

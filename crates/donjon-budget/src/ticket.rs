@@ -11,40 +11,38 @@ use donjon_core::{Account, Settlement};
 use crate::held::Held;
 
 /// A place, and what is held there until it is settled.
-pub(crate) struct Ticket(Box<Option<Held>>);
+pub(crate) struct Ticket(Box<Held>);
 
 /// How many free places a thread keeps: some 14 KB. Whatever more calls are under way at once allocate theirs.
 const FREE: usize = 128;
 
 thread_local! {
-    static PLACES: RefCell<Vec<Box<Option<Held>>>> = const { RefCell::new(Vec::new()) };
+    static PLACES: RefCell<Vec<Box<Held>>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Ticket {
-    /// Puts `held` into a place.
+    /// A place where nothing is held yet.
     #[inline]
-    pub(crate) fn new(held: Held) -> Self {
+    pub(crate) fn new() -> Self {
         // While a thread goes away it keeps none.
         let free = PLACES.try_with(|places| places.borrow_mut().pop());
-        let mut place = free.ok().flatten().unwrap_or_default();
-        *place = Some(held);
-        Self(place)
+        Self(free.ok().flatten().unwrap_or_default())
     }
 
+    /// What is held, to be filled where it lies.
     #[inline]
-    pub(crate) fn held(&mut self) -> Option<&mut Held> {
-        (*self.0).as_mut()
+    pub(crate) fn held(&mut self) -> &mut Held {
+        &mut self.0
     }
 
     /// Gives the place back; what was held there is gone by then.
     #[inline]
-    pub(crate) fn free(self) {
-        let mut place = self.0;
-        *place = None;
+    pub(crate) fn free(mut self) {
+        self.0.clear();
         let _ = PLACES.try_with(|places| {
             let mut places = places.borrow_mut();
             if places.len() < FREE {
-                places.push(place);
+                places.push(self.0);
             }
         });
     }
@@ -53,9 +51,7 @@ impl Ticket {
 impl Account for Ticket {
     #[inline]
     fn settle(self, settlement: Settlement) {
-        if let Some(held) = &*self.0 {
-            held.settle(settlement);
-        }
+        self.0.settle(settlement);
         self.free();
     }
 }
