@@ -17,6 +17,7 @@ pub(crate) struct Ticket(Box<Held>);
 const FREE: usize = 128;
 
 thread_local! {
+    #[expect(clippy::vec_box, reason = "it is the boxes that are used again")]
     static PLACES: RefCell<Vec<Box<Held>>> = const { RefCell::new(Vec::new()) };
 }
 

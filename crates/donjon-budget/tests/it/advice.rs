@@ -122,8 +122,9 @@ async fn the_next_cheaper_model_of_the_provider() {
         cost: NanoUsd::from_nanos(75_000_000),
         would_cost: NanoUsd::from_nanos(18_000_000),
     };
-    assert_eq!(handle.advice(), [expected.clone()]);
-    assert_eq!(expected.saves(), NanoUsd::from_nanos(57_000_000));
+    let saves = expected.saves();
+    assert_eq!(handle.advice(), [expected]);
+    assert_eq!(saves, NanoUsd::from_nanos(57_000_000));
 }
 
 #[tokio::test(start_paused = true)]

@@ -228,7 +228,8 @@ fn refusals(handle: &BudgetHandle) -> i64 {
     let of_store = figures.iter().find(|figure| {
         figure.name == "refused" && figure.labels.iter().any(|(_, reason)| reason == "store")
     });
-    of_store.expect("it is there").value as i64
+    let count = of_store.expect("it is there").value.to_string();
+    count.parse().expect("a whole number")
 }
 
 /// What cannot be written down is kept in mind, told once, and saved with the next sums.

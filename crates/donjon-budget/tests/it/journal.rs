@@ -124,7 +124,8 @@ async fn a_torn_tail_is_no_entry_and_is_told() {
     let journal = fs::read(folder.journal(1)).expect("it is there");
     let ends = ends(&journal, 3);
     // Around each end, and now and then between.
-    let near = |cut: &usize| ends.iter().any(|end| cut.abs_diff(*end) < 2) || cut % 41 == 0;
+    let near =
+        |cut: &usize| ends.iter().any(|end| cut.abs_diff(*end) < 2) || cut.is_multiple_of(41);
     for cut in (0..=journal.len()).filter(near) {
         let folder = folder.killed();
         fs::write(folder.journal(1), &journal[..cut]).expect("there is room");
@@ -273,7 +274,6 @@ async fn nothing_is_lost_while_generations_are_closed() {
 /// What writing down costs: the least of some batches of calls, one after another.
 #[tokio::test]
 #[ignore = "a measurement: cargo test --release -p donjon-budget --features file-store --test it -- --ignored costs --nocapture"]
-#[expect(clippy::print_stdout, reason = "a measurement says what it found")]
 async fn what_a_settlement_costs_with_a_journal_and_without() {
     const CALLS: u32 = 10_000;
     for journaled in [false, true] {
@@ -289,6 +289,13 @@ async fn what_a_settlement_costs_with_a_journal_and_without() {
             }
             least = least.min(start.elapsed() / CALLS);
         }
-        println!("a call with a store, journal {journaled}: {least:?}");
+        say(&format!(
+            "a call with a store, journal {journaled}: {least:?}"
+        ));
     }
+}
+
+#[expect(clippy::print_stdout, reason = "a measurement says what it found")]
+fn say(what: &str) {
+    println!("{what}");
 }
