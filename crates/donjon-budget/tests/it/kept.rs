@@ -162,7 +162,7 @@ fn kill(times: u64) {
 
 #[test]
 fn killed_at_any_moment_nothing_settled_is_lost_or_charged_twice() {
-    kill(40);
+    kill(24);
 }
 
 #[test]
