@@ -1,18 +1,26 @@
-//! Donjon's budget, beside liter-llm's. Limits are never reached.
+//! Donjon's budget, beside liter-llm's. Limits are never reached. Answers say what they used, as those of liter-llm's
+//! leaf do, so that this is what is settled.
 
 use std::time::Duration;
 
 use donjon_benches::meter::Row;
-use donjon_budget::{Budgets, BudgetsBuilder, Limit};
-use donjon_core::{Estimate, KeyBy, LlmRequest, NanoUsd};
+use donjon_budget::{Budget, Budgets, BudgetsBuilder, Limit};
+use donjon_core::{
+    ChatCompletion, Completion, Estimate, Head, KeyBy, LlmRequest, LlmResponse, NanoUsd, Usage,
+};
 use tower::Layer;
 
-use crate::leaf::{LEAF, model, request};
+use crate::leaf::{LEAF, Leaf, Model, model, request};
 
 pub(crate) fn rows() -> Vec<Row> {
     vec![
         row("donjon budget", one).beside("liter-llm budget"),
         row("donjon budget, no limit", Budgets::builder),
+        row("donjon budget, one hot key", || {
+            Budgets::builder().limit(most().key_by(KeyBy::Tenant))
+        }),
+        Row::above(LEAF, "donjon budget, answers that say no usage")
+            .unary(|pending| layered(one(), model(pending)), counted),
         row("donjon budget, looking at no prompts", || {
             one().sample_one_in(0)
         }),
@@ -34,11 +42,38 @@ fn one() -> BudgetsBuilder {
 }
 
 fn row(name: &str, build: fn() -> BudgetsBuilder) -> Row {
-    let make = move |pending| {
-        let budgets = build().build().expect("a good configuration");
-        budgets.layer().provider("openai").layer(model(pending))
-    };
+    let make = move |pending| layered(build(), telling(pending));
     Row::above(LEAF, name).unary(make, counted)
+}
+
+fn layered(budgets: BudgetsBuilder, model: Model) -> Budget<Model> {
+    let budgets = budgets.build().expect("a good configuration");
+    budgets.layer().provider("openai").layer(model)
+}
+
+/// The leaf of all rows, saying what was used.
+pub(crate) fn telling(pending: bool) -> Model {
+    Leaf::new(
+        |mut request| {
+            request.call.dispatch();
+            Ok(answer(request))
+        },
+        pending,
+    )
+}
+
+fn answer(request: LlmRequest) -> LlmResponse {
+    thread_local! {
+        static COMPLETION: Completion = {
+            let mut answer = ChatCompletion::text("gpt-4o-mini", "The keep.");
+            answer.usage = Some(Usage::new(20, 10));
+            answer.into()
+        };
+    }
+    LlmResponse::complete(
+        Head::new(request.model().clone()),
+        COMPLETION.with(Completion::clone),
+    )
 }
 
 /// A request whose tokens somebody counted.

@@ -1,34 +1,24 @@
 //! What is spent and reserved under the limits of one key.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{
         AtomicBool, AtomicU64,
         Ordering::{AcqRel, Acquire, Relaxed, Release},
     },
 };
 
-use donjon_core::{Full, Idle, Key, KeyBy, Keyed, LlmRequest, WallClock};
+use donjon_core::{Full, Idle, Key, KeyBy, Keyed, LlmRequest};
 use smallvec::SmallVec;
 
 use crate::{
     cell::Cell,
+    clock::Clock,
     limit::Limit,
     period::{Calendar, Period},
     ring::Ring,
+    store::records::Id,
 };
-
-/// Nanoseconds since 1970.
-pub(crate) fn nanos(clock: &WallClock) -> u64 {
-    let since = clock.now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| {
-        // Once this was two multiplications of 128 bits.
-        since
-            .as_secs()
-            .saturating_mul(1_000_000_000)
-            .saturating_add(u64::from(since.subsec_nanos()))
-    })
-}
 
 /// A limit while it is in use.
 #[derive(Debug)]
@@ -44,19 +34,14 @@ pub(crate) struct Quota {
 pub(crate) struct Scope {
     key_by: KeyBy,
     pub(crate) quotas: Arc<[Quota]>,
-    clock: WallClock,
+    clock: Clock,
     /// The one state where no keys are kept apart.
     global: Option<Arc<Account>>,
     pub(crate) keyed: Keyed<Account>,
 }
 
 impl Scope {
-    pub(crate) fn new(
-        key_by: KeyBy,
-        quotas: Vec<Quota>,
-        clock: WallClock,
-        max_keys: usize,
-    ) -> Self {
+    pub(crate) fn new(key_by: KeyBy, quotas: Vec<Quota>, clock: Clock, max_keys: usize) -> Self {
         let mut scope = Self {
             key_by,
             quotas: quotas.into(),
@@ -80,12 +65,16 @@ impl Scope {
         }
     }
 
+    /// The one state of a scope without keys: nobody needs to hold it.
+    #[inline]
+    pub(crate) fn global(&self) -> Option<&Account> {
+        self.global.as_deref()
+    }
+
+    /// The state of a request's key, of a scope with keys.
     #[inline]
     pub(crate) fn account_of(&self, request: &LlmRequest) -> Result<Arc<Account>, Full> {
-        match &self.global {
-            Some(global) => Ok(global.clone()),
-            None => self.account(&self.key_by.key(request)),
-        }
+        self.account(&self.key_by.key(request))
     }
 
     pub(crate) fn account(&self, key: &Key) -> Result<Arc<Account>, Full> {
@@ -103,8 +92,8 @@ impl Scope {
     }
 }
 
-/// The numbers of the periods that a call was charged in, one for each limit of a key. They fit: a step
-/// of a rolling period is at least 0.9 s.
+/// The numbers of the periods that a call was charged in, one for each limit of each key. They fit: a
+/// step of a rolling period is at least 0.9 s.
 pub(crate) type Slots = SmallVec<[u32; 4]>;
 
 /// The state of one key.
@@ -113,8 +102,8 @@ pub(crate) struct Account {
     pub(crate) key: Key,
     pub(crate) meters: Box<[Meter]>,
     pub(crate) quotas: Arc<[Quota]>,
-    clock: WallClock,
-    /// Something was spent since it was kept last.
+    clock: Clock,
+    /// Something was spent since it was kept last; only where somebody asks.
     pub(crate) dirty: AtomicBool,
 }
 
@@ -131,10 +120,10 @@ pub(crate) struct Passed {
 }
 
 impl Account {
-    /// Reserves `n` under all limits, or under none.
+    /// Reserves `n` under all limits, or under none, and adds in which periods to `slots`.
     #[inline]
-    pub(crate) fn reserve(&self, n: u64, now: u64) -> Result<Slots, Obstacle> {
-        let mut slots = Slots::new();
+    pub(crate) fn reserve(&self, n: u64, now: u64, slots: &mut Slots) -> Result<(), Obstacle> {
+        let first = slots.len();
         for (at, (meter, quota)) in self.meters.iter().zip(&*self.quotas).enumerate() {
             let slot = quota.calendar.slot(now);
             let slot = match &meter.used {
@@ -142,18 +131,19 @@ impl Account {
                 Some(used) => match used.reserve(n, quota.amount.load(Relaxed), slot) {
                     Ok(slot) => slot,
                     Err(used) => {
-                        self.give_back(n, &slots);
+                        self.give_back(n, &slots[first..]);
+                        slots.truncate(first);
                         return Err(Obstacle { at, used });
                     }
                 },
             };
             slots.push(u32::try_from(slot).unwrap_or(u32::MAX));
         }
-        Ok(slots)
+        Ok(())
     }
 
     /// Gives back what was reserved in these periods.
-    pub(crate) fn give_back(&self, n: u64, slots: &Slots) {
+    pub(crate) fn give_back(&self, n: u64, slots: &[u32]) {
         for (meter, slot) in self.meters.iter().zip(slots) {
             if let Some(used) = &meter.used {
                 used.settle(n, 0, u64::from(*slot));
@@ -167,8 +157,9 @@ impl Account {
         &self,
         reserved: u64,
         spent: u64,
-        slots: &Slots,
+        slots: &[u32],
         at: u64,
+        marks: bool,
         mut passed: impl FnMut(Passed),
     ) {
         let all = self.meters.iter().zip(&*self.quotas).zip(slots);
@@ -194,28 +185,54 @@ impl Account {
                 });
             }
         }
-        if spent > 0 && !self.dirty.load(Relaxed) {
-            self.dirty.store(true, Release);
+        if marks && spent > 0 {
+            // Not only where it is clean: whoever takes the mark away has what was spent before it.
+            self.dirty.swap(true, AcqRel);
         }
     }
 
-    /// Forgets what was spent under the limit at `at`; what is reserved stays.
-    pub(crate) fn reset(&self, at: usize) {
+    /// Calls `each` with the name, the cell and the period in which the journal has what is spent now.
+    pub(crate) fn places(&self, slots: &[u32], mut each: impl FnMut(&str, u8, u64)) {
+        for (at, slot) in slots.iter().enumerate() {
+            let (id, cell) = self.place(at, u64::from(*slot));
+            each(id, cell, u64::from(*slot));
+        }
+    }
+
+    fn place(&self, at: usize, slot: u64) -> (&str, u8) {
+        let quota = &self.quotas[at];
+        let id = self.meters[at].id.get_or_init(|| {
+            let id = Id::limit(&quota.name, &self.key);
+            id.text().unwrap_or_default().into()
+        });
+        let cell = quota.calendar.cell(slot);
+        (id, u8::try_from(cell).unwrap_or(u8::MAX))
+    }
+
+    /// Forgets what was spent under the limit at `at`; what is reserved stays. Calls `each` with what
+    /// it takes off, as [`places`](Self::places) has it.
+    pub(crate) fn reset(&self, at: usize, marks: bool, mut each: impl FnMut(&str, u8, u64, u64)) {
         let meter = &self.meters[at];
         meter.spent.held(|slot, amount| {
-            meter.spent.settle(amount, 0, slot);
+            if meter.spent.settle(amount, 0, slot).is_none() {
+                return;
+            }
             if let Some(used) = &meter.used {
                 used.settle(amount, 0, slot);
             }
+            let (id, cell) = self.place(at, slot);
+            each(id, cell, slot, amount);
         });
         meter.told.store(0, Relaxed);
-        self.dirty.store(true, Release);
+        if marks {
+            self.dirty.store(true, Release);
+        }
     }
 
     /// Puts back what was spent in a period before a restart.
     pub(crate) fn restore(&self, at: usize, slot: u64, amount: u64) {
         let meter = &self.meters[at];
-        let now = self.quotas[at].calendar.slot(nanos(&self.clock));
+        let now = self.quotas[at].calendar.slot(self.clock.nanos());
         for sum in meter.used.iter().chain([&meter.spent]) {
             sum.used(now);
             sum.settle(0, amount, slot);
@@ -225,7 +242,7 @@ impl Account {
 
 impl Idle for Account {
     fn is_idle(&self) -> bool {
-        let now = nanos(&self.clock);
+        let now = self.clock.nanos();
         let unused = |(meter, quota): (&Meter, &Quota)| {
             let slot = quota.calendar.slot(now);
             let used = meter.used.as_ref().map_or(0, |used| used.used(slot));
@@ -245,6 +262,8 @@ pub(crate) struct Meter {
     /// The last period in which it was told that a soft limit is passed, plus one.
     told: AtomicU64,
     pub(crate) pace: Pace,
+    /// Its name in the journal.
+    id: OnceLock<Box<str>>,
 }
 
 impl Meter {
@@ -258,6 +277,7 @@ impl Meter {
             spent: sum(),
             told: AtomicU64::new(0),
             pace: Pace::default(),
+            id: OnceLock::new(),
         }
     }
 
@@ -332,6 +352,14 @@ impl Sum {
                 }
             }
             Self::Rolling(ring) => ring.held(each),
+        }
+    }
+
+    /// The newest period that was seen.
+    pub(crate) fn head(&self) -> u64 {
+        match self {
+            Self::Period(cell) => cell.held().0,
+            Self::Rolling(ring) => ring.head(),
         }
     }
 

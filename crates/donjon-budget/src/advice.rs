@@ -6,7 +6,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use donjon_core::{LlmRequest, Message, Role};
+use donjon_core::{Content, LlmRequest, Message, Role};
 use foldhash::fast::FixedState;
 
 /// The hashes of prompts that were seen lately: 4,096 of them, a newer one in the place of an older.
@@ -36,7 +36,7 @@ impl Repeats {
     pub(crate) fn new(one_in: u64) -> Self {
         Self {
             seen: (0..PLACES).map(|_| AtomicU64::new(0)).collect(),
-            one_in: one_in.max(1),
+            one_in: one_in.clamp(1, u64::from(u32::MAX)),
             hasher: FixedState::with_seed(0x646f_6e6a_6f6e),
         }
     }
@@ -47,12 +47,7 @@ impl Repeats {
         let Some(chat) = request.as_chat() else {
             return Repeat::default();
         };
-        let last = chat.messages.last().map(|message| message.text());
-        let mut quick = self.hasher.build_hasher();
-        let text = last.as_deref().unwrap_or_default();
-        quick.write_usize(text.len());
-        quick.write(&text.as_bytes()[text.len().saturating_sub(16)..]);
-        if !quick.finish().is_multiple_of(self.one_in) {
+        if !of_sample(chat.messages.last().map(|last| &**last), self.one_in) {
             return Repeat::default();
         }
         let mut hash = self.hasher.build_hasher();
@@ -88,6 +83,29 @@ impl Repeats {
         let at = (hash >> 1) as usize % PLACES;
         self.seen[at].swap(hash, Relaxed) == hash
     }
+}
+
+/// Whether a prompt that ends with this message is looked at. It costs every call some nanoseconds, so it is no
+/// more than a mixture of how long it is and how it ends.
+#[inline]
+fn of_sample(last: Option<&Message>, one_in: u64) -> bool {
+    let text = match last.map(|message| &message.content) {
+        Some(Some(Content::Text(text))) => text.as_bytes(),
+        Some(Some(Content::Parts(parts))) => {
+            let texts = parts.iter().rev().find_map(|part| part.text.as_deref());
+            texts.unwrap_or_default().as_bytes()
+        }
+        _ => &[],
+    };
+    let end = match text.last_chunk() {
+        Some(end) => u64::from_le_bytes(*end),
+        None => text.iter().fold(0, |end, byte| end << 8 | u64::from(*byte)),
+    };
+    let length = (text.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = end ^ length;
+    // The high half of the product depends on all bits; it is scaled and not divided.
+    let spread = mixed.wrapping_mul(0xd6e8_feb8_6659_fd93) >> 32;
+    spread.wrapping_mul(one_in) >> 32 == 0
 }
 
 fn write(hash: &mut impl Hasher, message: &Message) -> usize {

@@ -4,11 +4,8 @@ use std::{
     fmt,
     hash::{Hash, Hasher},
     sync::{
-        Arc,
-        atomic::{
-            AtomicBool, AtomicU64,
-            Ordering::{Acquire, Relaxed, Release},
-        },
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::AcqRel},
     },
 };
 
@@ -17,11 +14,12 @@ use donjon_core::{Identity, Name, NanoUsd, Usage};
 use foldhash::fast::RandomState;
 use papaya::{Equivalent, HashMap};
 
-use crate::prices::Price;
+use crate::{prices::Price, shared::Core, store::records::Id, tally::Tally};
 
 /// The lines of all calls: bounded; once there are as many as there may be, what is spent by others
 /// is one line together.
 pub(crate) struct Books {
+    core: Arc<Core>,
     lines: HashMap<LineKey, Arc<Line>, RandomState>,
     others: Arc<Line>,
     most: usize,
@@ -30,10 +28,12 @@ pub(crate) struct Books {
 }
 
 impl Books {
-    pub(crate) fn new(most: usize, tags: Vec<Arc<str>>) -> Self {
+    pub(crate) fn new(core: Arc<Core>, most: usize, tags: Vec<Arc<str>>) -> Self {
+        let others = Arc::new(Line::new(core.clone(), LineKey::others(), None));
         Self {
+            core,
             lines: HashMap::with_hasher(RandomState::default()),
-            others: Arc::new(Line::new(LineKey::others(), None)),
+            others,
             most,
             tags: tags.into(),
         }
@@ -63,36 +63,30 @@ impl Books {
     pub(crate) fn open(&self, key: LineKey) -> Arc<Line> {
         if self.lines.len() >= self.most {
             // It has a price of its own, and books to the one of all others.
-            return Arc::new(Line::new(key, Some(self.others.clone())));
+            let others = Some(self.others.clone());
+            return Arc::new(Line::new(self.core.clone(), key, others));
         }
         self.reopen(key)
     }
 
     /// A line of its own, whatever the bound: it is known from before a restart.
     pub(crate) fn reopen(&self, key: LineKey) -> Arc<Line> {
-        let line = Arc::new(Line::new(key.clone(), None));
+        let line = Arc::new(Line::new(self.core.clone(), key.clone(), None));
         let lines = self.lines.pin();
         lines.get_or_insert(key, line).clone()
     }
 
-    /// The line of the same call for the model that served.
-    pub(crate) fn of_model(&self, line: &Line, model: &Arc<str>) -> Arc<Line> {
-        if let Some(known) = &*line.served.load()
-            && *known.key.model == **model
-        {
-            return known.clone();
-        }
+    /// The line of the same call for another model.
+    fn of_model(&self, line: &Line, model: &Arc<str>) -> Arc<Line> {
         let key = LineKey {
             model: model.clone(),
             ..line.key.clone()
         };
         let lines = self.lines.pin();
-        let served = match lines.get(&key) {
+        match lines.get(&key) {
             Some(known) => known.clone(),
             None => self.open(key),
-        };
-        line.served.store(Some(served.clone()));
-        served
+        }
     }
 
     pub(crate) fn for_each(&self, mut each: impl FnMut(&Line)) {
@@ -106,13 +100,12 @@ impl Books {
         self.lines.len()
     }
 
-    /// Sets every figure to zero. The lines stay.
-    pub(crate) fn clear(&self) {
+    /// Sets every figure to zero, and calls `each` with what it takes off. The lines stay.
+    pub(crate) fn clear(&self, marks: bool, mut each: impl FnMut(&Line, &[u64; COUNTS])) {
         self.for_each(|line| {
-            line.figures
-                .iter()
-                .for_each(|figure| figure.store(0, Relaxed));
-            line.dirty.store(true, Release);
+            let taken = line.figures.clear();
+            line.touch(marks);
+            each(line, &taken);
         });
     }
 
@@ -249,16 +242,19 @@ pub(crate) enum Count {
 
 pub(crate) const COUNTS: usize = Count::PrefixTokens as usize + 1;
 
-/// One line.
+/// One line. It holds what all lines share, so that a call holds its line and nothing else.
 pub(crate) struct Line {
+    pub(crate) core: Arc<Core>,
     pub(crate) key: LineKey,
-    figures: [AtomicU64; COUNTS],
+    figures: Tally<COUNTS>,
     /// Where it books to, if not here.
     instead: Option<Arc<Line>>,
     price: ArcSwap<Priced>,
     /// The line of the model that served last, where another name was asked.
     served: ArcSwapOption<Line>,
+    /// Something was counted since it was kept last; only where somebody asks.
     pub(crate) dirty: AtomicBool,
+    id: OnceLock<Box<str>>,
 }
 
 /// A price as it was found in one version of the list.
@@ -268,10 +264,11 @@ pub(crate) struct Priced {
 }
 
 impl Line {
-    fn new(key: LineKey, instead: Option<Arc<Self>>) -> Self {
+    fn new(core: Arc<Core>, key: LineKey, instead: Option<Arc<Self>>) -> Self {
         Self {
+            core,
             key,
-            figures: Default::default(),
+            figures: Tally::new(),
             instead,
             price: ArcSwap::from_pointee(Priced {
                 version: 0,
@@ -279,6 +276,7 @@ impl Line {
             }),
             served: ArcSwapOption::empty(),
             dirty: AtomicBool::new(false),
+            id: OnceLock::new(),
         }
     }
 
@@ -297,52 +295,53 @@ impl Line {
         self.price.load()
     }
 
-    pub(crate) fn count(&self, count: Count, more: u64) {
-        let line = self.instead.as_deref().unwrap_or(self);
-        line.figures[count as usize].fetch_add(more, Relaxed);
+    /// The line that it books to.
+    pub(crate) fn booked(&self) -> &Self {
+        self.instead.as_deref().unwrap_or(self)
     }
 
-    /// Books an attempt.
+    /// The line of the same call for the model that served.
+    pub(crate) fn of_model(&self, model: &Arc<str>) -> Option<Arc<Self>> {
+        if let Some(known) = &*self.served.load()
+            && *known.key.model == **model
+        {
+            return Some(known.clone());
+        }
+        // The budgets are gone where there is none, and nobody is left to ask for the report.
+        let served = self.core.shared()?.books.of_model(self, model);
+        self.served.store(Some(served.clone()));
+        Some(served)
+    }
+
     #[inline]
-    pub(crate) fn book(&self, usage: &Usage, cost: Option<u64>) {
-        self.count(Count::Attempts, 1);
-        for (count, more) in [
-            (Count::Input, usage.input),
-            (Count::Output, usage.output),
-            (Count::Cost, cost.unwrap_or(0)),
-            (Count::CacheRead, usage.cache_read),
-            (Count::CacheWrite, usage.cache_write),
-            (Count::Reasoning, usage.reasoning),
-            (Count::Unpriced, u64::from(cost.is_none())),
-        ] {
-            if more > 0 {
-                self.count(count, more);
-            }
-        }
-        self.touch();
+    pub(crate) fn count(&self, count: Count, more: u64) {
+        self.figures.add(count as usize, more);
     }
 
-    pub(crate) fn touch(&self) {
-        let line = self.instead.as_deref().unwrap_or(self);
-        if !line.dirty.load(Relaxed) {
-            line.dirty.store(true, Release);
+    pub(crate) fn touch(&self, marks: bool) {
+        if marks {
+            // Not only where it is clean: whoever takes the mark away has what was counted before it.
+            self.dirty.swap(true, AcqRel);
         }
+    }
+
+    /// Its name in the journal.
+    pub(crate) fn id(&self) -> &str {
+        let id = || Id::line(&self.key).text().unwrap_or_default().into();
+        self.id.get_or_init(id)
     }
 
     pub(crate) fn get(&self, count: Count) -> u64 {
-        self.figures[count as usize].load(Relaxed)
+        self.figures.get(count as usize)
     }
 
     pub(crate) fn all(&self) -> Vec<u64> {
-        self.figures
-            .iter()
-            .map(|figure| figure.load(Acquire))
-            .collect()
+        (0..COUNTS).map(|at| self.figures.get(at)).collect()
     }
 
     pub(crate) fn restore(&self, figures: &[u64]) {
-        for (mine, kept) in self.figures.iter().zip(figures) {
-            mine.fetch_add(*kept, Relaxed);
+        for (at, kept) in figures.iter().enumerate().take(COUNTS) {
+            self.figures.add(at, *kept);
         }
     }
 

@@ -1,24 +1,23 @@
-//! What a call reserves, and how it is settled.
+//! What a call reserves before it is sent, and what is learned until it ends.
 
-use std::{fmt, sync::Arc, sync::atomic::Ordering::Relaxed};
+use std::{fmt, sync::atomic::Ordering::Relaxed};
 
 use donjon_core::{
-    Account as Settles, Chunk, Completion, End, FinishReason, Head, LlmError, LlmRequest, Name,
-    Observer, Reservation, Scope as Concerns, Settlement, Usage, shape::Check,
+    Chunk, Completion, End, FinishReason, Head, LlmError, LlmRequest, Name, Observer, Reservation,
+    Scope as Concerns, shape::Check,
 };
-use smallvec::SmallVec;
 
 use crate::{
-    account::{Account, Slots, nanos},
     advice::Repeat,
-    books::{Count, Line, money},
     bound,
     budgets::{Budgets, UnknownPrice},
     error::Refusal,
     handle::BudgetEvent,
-    prices::{Price, ServiceTier},
-    shared::{ADMITTED, SETTLED, Shared, amount},
+    held::Held,
+    prices::ServiceTier,
+    shared::{ADMITTED, amount},
     store::keeper::WhenUnkept,
+    ticket::Ticket,
 };
 
 /// Refuses what might pass a hard limit, and reserves the worst case of what does not: the check of
@@ -66,31 +65,32 @@ impl Check for BudgetCheck {
             Some(worst) => amount(worst),
             None => self.unpriced(request)?,
         };
-        let at = nanos(&shared.clock);
-        let charged = reserve(shared, request, worst, at)?;
-        shared.figures.calls.add(ADMITTED, 1);
-        let repeat = match &shared.repeats {
+        drop(priced);
+        // Without limits nobody asks when it was.
+        let at = match shared.scopes.is_empty() {
+            true => 0,
+            false => shared.clock.nanos(),
+        };
+        let mut ticket = Ticket::new();
+        let held = ticket.held();
+        held.line = Some(line);
+        held.reserved = worst;
+        held.at = u32::try_from(at / 1_000_000_000).unwrap_or(u32::MAX);
+        held.likely = u32::try_from(bound.likely).unwrap_or(u32::MAX);
+        held.images = bound.images;
+        held.tier = tier;
+        held.cut = false;
+        if let Err(error) = held.charges.reserve(shared, request, worst, at) {
+            ticket.free();
+            return Err(error);
+        }
+        held.repeat = match &shared.repeats {
             Some(repeats) => repeats.look(request),
             None => Repeat::default(),
         };
-        drop(priced);
+        shared.figures.calls.add(ADMITTED, 1);
         Ok(Some(BudgetPermit {
-            reservation: Reservation::new(
-                &request.call,
-                Held {
-                    shared: shared.clone(),
-                    line,
-                    served: None,
-                    charged,
-                    reserved: worst,
-                    at,
-                    likely: bound.likely,
-                    images: bound.images,
-                    tier,
-                    cut: false,
-                    repeat,
-                },
-            ),
+            reservation: Reservation::new(&request.call, ticket),
         }))
     }
 }
@@ -119,47 +119,6 @@ impl BudgetCheck {
     }
 }
 
-/// Where a call is charged: for each key its state, and the periods.
-struct Charged {
-    account: Arc<Account>,
-    slots: Slots,
-}
-
-type Charges = SmallVec<[Charged; 3]>;
-
-/// Reserves `worst` for every key, or for none.
-#[inline]
-fn reserve(
-    shared: &Shared,
-    request: &LlmRequest,
-    worst: u64,
-    at: u64,
-) -> Result<Charges, LlmError> {
-    let mut charged = Charges::new();
-    for scope in &shared.scopes {
-        let reserved = match scope.account_of(request) {
-            Ok(account) => match account.reserve(worst, at) {
-                Ok(slots) => Ok(Charged { account, slots }),
-                Err(obstacle) => Err(shared.over(&account, &obstacle, worst, at)),
-            },
-            Err(_) => {
-                let limit = scope.quotas[0].name.clone();
-                Err(shared.refuse(Refusal::Keys { limit }, Concerns::Caller))
-            }
-        };
-        match reserved {
-            Ok(one) => charged.push(one),
-            Err(error) => {
-                for charged in &charged {
-                    charged.account.give_back(worst, &charged.slots);
-                }
-                return Err(error);
-            }
-        }
-    }
-    Ok(charged)
-}
-
 /// The tier that the request asks for.
 fn asked_tier(request: &LlmRequest) -> ServiceTier {
     let Some(chat) = request.as_chat() else {
@@ -176,121 +135,15 @@ fn tier_in(extra: &donjon_core::Extra) -> Option<ServiceTier> {
     Some(ServiceTier::named(said.trim_matches('"')))
 }
 
-/// What stands behind the reservation of a call.
-struct Held {
-    shared: Arc<Shared>,
-    /// Of the model that was asked.
-    line: Arc<Line>,
-    /// Of the model that served, where it has another name.
-    served: Option<Arc<Line>>,
-    charged: Charges,
-    reserved: u64,
-    at: u64,
-    likely: u64,
-    images: u32,
-    tier: ServiceTier,
-    /// An answer ended because it had no more tokens.
-    cut: bool,
-    repeat: Repeat,
-}
-
-impl Held {
-    /// What `usage` costs; `None` if nobody knows.
-    fn cost(&self, line: &Line, usage: &Usage) -> Option<u64> {
-        let of = |price: &Price| price.cost(usage, u64::from(self.images), self.tier);
-        let priced = self.shared.price_of(line);
-        if let Some(price) = &priced.price {
-            // A tier without a price was served unasked: the worst case stands for it.
-            return Some(of(price).map_or(self.reserved, amount));
-        }
-        self.served.as_ref()?;
-        let asked = self.shared.price_of(&self.line);
-        let price = asked.price.as_ref()?;
-        self.shared.figures.served_unknown.fetch_add(1, Relaxed);
-        Some(of(price).map_or(self.reserved, amount))
-    }
-
-    fn give_back(&self) {
-        for charged in &self.charged {
-            charged.account.give_back(self.reserved, &charged.slots);
-        }
-    }
-
-    fn book(&self, line: &Line, usage: &Usage, cost: Option<u64>) {
-        line.book(usage, cost);
-        let spent = cost.unwrap_or(0);
-        if self.cut {
-            line.count(Count::Cut, 1);
-            line.count(Count::CutCost, spent);
-        }
-        if self.repeat.sampled {
-            line.count(Count::Sampled, 1);
-            line.count(Count::SampledCost, spent);
-            if self.repeat.whole {
-                line.count(Count::Repeated, 1);
-                line.count(Count::RepeatedCost, spent);
-            }
-            // What the provider's cache had already is no advice.
-            if usage.cache_read == 0 {
-                line.count(Count::PrefixTokens, u64::from(self.repeat.prefix_tokens));
-            }
-        }
-    }
-}
-
-impl Settles for Held {
-    fn settle(self, settlement: Settlement) {
-        let shared = &*self.shared;
-        let line = self.served.as_ref().unwrap_or(&self.line);
-        shared.figures.calls.add(SETTLED, 1);
-        let mut usage = match settlement {
-            Settlement::Actual(usage) | Settlement::Estimated(usage) => usage,
-            Settlement::Unbilled => {
-                self.give_back();
-                line.count(Count::Unbilled, 1);
-                line.touch();
-                return;
-            }
-            _ => return self.give_back(),
-        };
-        if usage.input == 0 && matches!(settlement, Settlement::Estimated(_)) {
-            usage.input = self.likely;
-        }
-        let cost = self.cost(line, &usage);
-        let spent = cost.unwrap_or(0);
-        // First the books: whoever finds the limit charged finds it there too.
-        self.book(line, &usage, cost);
-        for charged in &self.charged {
-            let account = &*charged.account;
-            account.settle(self.reserved, spent, &charged.slots, self.at, |passed| {
-                shared.figures.soft_passed.fetch_add(1, Relaxed);
-                let quota = &account.quotas[passed.at];
-                shared.events.tell(|| BudgetEvent::SoftLimitPassed {
-                    limit: quota.name.clone(),
-                    key: account.key.clone(),
-                    amount: money(quota.amount.load(Relaxed)),
-                    spent: money(passed.spent),
-                });
-            });
-        }
-        if spent > self.reserved && !self.charged.is_empty() {
-            shared
-                .figures
-                .excess
-                .fetch_add(spent - self.reserved, Relaxed);
-        }
-    }
-}
-
 /// What an admitted call holds until its end.
 pub struct BudgetPermit {
-    reservation: Reservation<Held>,
+    reservation: Reservation<Ticket>,
 }
 
 impl BudgetPermit {
     fn note(&mut self, note: impl FnOnce(&mut Held)) {
-        if let Some(held) = self.reservation.account_mut() {
-            note(held);
+        if let Some(ticket) = self.reservation.account_mut() {
+            note(ticket.held());
         }
     }
 }
@@ -298,8 +151,10 @@ impl BudgetPermit {
 impl Observer for BudgetPermit {
     fn committed(&mut self, head: &Head) {
         self.note(|held| {
-            if *head.model != *held.line.key.model {
-                held.served = Some(held.shared.books.of_model(&held.line, &head.model));
+            if let Some(line) = &held.line
+                && *head.model != *line.key.model
+            {
+                held.served = line.of_model(&head.model);
             }
         });
         self.reservation.committed(head);

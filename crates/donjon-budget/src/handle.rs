@@ -8,7 +8,7 @@ use std::{
 use donjon_core::{Events, Figure, Key, NanoUsd, Snapshot};
 
 use crate::{
-    account::{Account, Quota, Scope, nanos},
+    account::{Account, Quota},
     books::{Totals, money},
     budgets::Budgets,
     error::{ConfigError, Refusal},
@@ -17,7 +17,7 @@ use crate::{
     prices::{Price, PriceError, PriceTable},
     report::{self, Advice, Report},
     shared::{ADMITTED, SETTLED, Shared},
-    store::StoreError,
+    store::{StoreError, entry::Entry},
 };
 
 /// What budgets tell of.
@@ -109,7 +109,7 @@ impl BudgetHandle {
 
     /// How every limit stands for every key that has spent something, or is about to.
     pub fn standings(&self) -> Vec<Standing> {
-        let now = nanos(&self.shared().clock);
+        let now = self.shared().clock.nanos();
         let mut standings = Vec::new();
         for scope in &self.shared().scopes {
             scope.for_each(|account| {
@@ -123,9 +123,9 @@ impl BudgetHandle {
     /// How the limit of this name stands for `key`; `None` if there is no such limit. Of a limit without
     /// keys it is always the one state.
     pub fn standing(&self, limit: &str, key: &Key) -> Option<Standing> {
-        let (scope, at) = self.find(limit)?;
+        let (scope, at) = self.shared().quota(limit)?;
         let account = scope.account(key).ok()?;
-        Some(standing(&account, at, nanos(&self.shared().clock)))
+        Some(standing(&account, at, self.shared().clock.nanos()))
     }
 
     /// Sets the amount of the limit of this name, for all keys and from now on.
@@ -136,7 +136,7 @@ impl BudgetHandle {
     pub fn set_limit(&self, limit: &str, amount: NanoUsd) -> Result<(), ConfigError> {
         let amount = check_amount(amount)?;
         let unknown = || ConfigError::UnknownLimit(limit.to_owned());
-        let (scope, at) = self.find(limit).ok_or_else(unknown)?;
+        let (scope, at) = self.shared().quota(limit).ok_or_else(unknown)?;
         scope.quotas[at].amount.store(amount, Relaxed);
         Ok(())
     }
@@ -149,9 +149,15 @@ impl BudgetHandle {
     /// There is no such limit.
     pub fn reset(&self, limit: &str, key: &Key) -> Result<(), ConfigError> {
         let unknown = || ConfigError::UnknownLimit(limit.to_owned());
-        let (scope, at) = self.find(limit).ok_or_else(unknown)?;
+        let (scope, at) = self.shared().quota(limit).ok_or_else(unknown)?;
         if let Ok(account) = scope.account(key) {
-            account.reset(at);
+            let mut entry = Entry::default();
+            let shared = self.shared();
+            let _one = shared.one_resets();
+            account.reset(at, shared.marks, |id, cell, period, amount| {
+                entry.limit(id, cell, period, amount.wrapping_neg());
+            });
+            shared.write_reset(&entry);
         }
         Ok(())
     }
@@ -163,7 +169,16 @@ impl BudgetHandle {
 
     /// Sets the report's figures to zero.
     pub fn reset_report(&self) {
-        self.shared().books.clear();
+        let shared = self.shared();
+        let _one = shared.one_resets();
+        shared.books.clear(shared.marks, |line, taken| {
+            let mut entry = Entry::default();
+            entry.line(line.id());
+            for (place, amount) in (0..).zip(taken) {
+                entry.figure(place, amount.wrapping_neg());
+            }
+            shared.write_reset(&entry);
+        });
     }
 
     /// What would save money, dearest first, each with the figures behind it.
@@ -221,16 +236,6 @@ impl BudgetHandle {
     /// How many calls were refused since they might have passed a hard limit.
     pub fn over_budget(&self) -> u64 {
         self.shared().figures.over_budget.load(Relaxed)
-    }
-
-    fn find(&self, limit: &str) -> Option<(&Scope, usize)> {
-        self.shared().scopes.iter().find_map(|scope| {
-            let at = scope
-                .quotas
-                .iter()
-                .position(|quota| *quota.name == *limit)?;
-            Some((scope, at))
-        })
     }
 }
 
@@ -317,6 +322,10 @@ impl Snapshot for BudgetHandle {
                 "store_failures",
                 shared.kept.failures.load(Relaxed),
             ));
+            figures.push(Figure::counter(
+                "journal_damaged_bytes",
+                shared.kept.damaged.load(Relaxed),
+            ));
         }
         for scope in &shared.scopes {
             for (at, quota) in scope.quotas.iter().enumerate() {
@@ -327,7 +336,7 @@ impl Snapshot for BudgetHandle {
                 if let Ok(account) = scope.account(&Key::Global)
                     && scope.keyed.is_empty()
                 {
-                    let now = standing(&account, at, nanos(&shared.clock));
+                    let now = standing(&account, at, shared.clock.nanos());
                     figures.push(labelled(Figure::gauge(
                         "limit_spent_usd",
                         dollars(now.spent),

@@ -16,7 +16,8 @@
 //! * It settles at the end of the call, also where that is cancelled or breaks off. What was never sent,
 //!   was refused or comes from a cache costs nothing.
 //! * The handle reports by model, user, project, tenant and tag, forecasts, advises, sets limits and prices.
-//! * What was spent can be kept ([`Store`]; `FileStore` with the feature `file-store`).
+//! * What was spent can be kept ([`Store`]; `FileStore` with the feature `file-store`, which loses nothing that was settled when the
+//!   process is killed).
 //!
 //! # What it does not do
 //!
@@ -73,8 +74,10 @@ mod bound;
 mod budgets;
 mod cell;
 mod check;
+mod clock;
 mod error;
 mod handle;
+mod held;
 mod layer;
 mod limit;
 mod period;
@@ -83,6 +86,8 @@ mod report;
 mod ring;
 mod shared;
 mod store;
+mod tally;
+mod ticket;
 
 pub use books::Totals;
 pub use budgets::{Budgets, BudgetsBuilder, UnknownPrice};
@@ -96,4 +101,4 @@ pub use prices::{LongContext, Price, PriceError, PriceTable, ServiceTier};
 pub use report::{Advice, Report, ReportLine};
 #[cfg(feature = "file-store")]
 pub use store::FileStore;
-pub use store::{Record, Store, StoreError, keeper::WhenUnkept};
+pub use store::{Closed, Journal, Record, Store, StoreError, keeper::WhenUnkept};

@@ -1,7 +1,7 @@
 //! What all layers and handles of one [`Budgets`](crate::Budgets) share.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
     atomic::{
         AtomicU64,
         Ordering::{Acquire, Relaxed, Release},
@@ -9,7 +9,7 @@ use std::sync::{
 };
 
 use arc_swap::{ArcSwap, Guard};
-use donjon_core::{Counts, ErrorKind, Events, LlmError, NanoUsd, Scope as Concerns, WallClock};
+use donjon_core::{Counts, ErrorKind, Events, LlmError, NanoUsd, Scope as Concerns};
 use std::time::Duration;
 
 use crate::{
@@ -18,25 +18,51 @@ use crate::{
     books::{Books, Line, Priced, money},
     bound::Defaults,
     budgets::UnknownPrice,
+    clock::Clock,
     error::Refusal,
     handle::BudgetEvent,
     prices::{Price, PriceError, PriceTable},
-    store::keeper::{Kept, WhenUnkept},
+    store::{
+        entry::Entry,
+        journal::Ink,
+        keeper::{Kept, WhenUnkept},
+    },
 };
 
+/// All of it.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) scopes: Box<[Scope]>,
+    core: Arc<Core>,
     pub(crate) books: Books,
+}
+
+impl std::ops::Deref for Shared {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        &self.core
+    }
+}
+
+/// All but the books, whose lines hold it.
+#[derive(Debug)]
+pub(crate) struct Core {
+    shared: OnceLock<Weak<Shared>>,
+    pub(crate) scopes: Box<[Scope]>,
     prices: ArcSwap<PriceTable>,
     /// The version of the list; the first is 1.
     version: AtomicU64,
-    pub(crate) clock: WallClock,
+    pub(crate) clock: Clock,
     pub(crate) unknown: UnknownPrice,
     pub(crate) defaults: Defaults,
     pub(crate) repeats: Option<Repeats>,
     pub(crate) when_unkept: WhenUnkept,
     pub(crate) kept: Kept,
+    /// Writes settlements down; `None` without a journal.
+    pub(crate) ink: Option<Ink>,
+    /// Whether somebody asks what changed: there is a store without a journal.
+    pub(crate) marks: bool,
+    resets: Mutex<()>,
     pub(crate) figures: Figures,
     pub(crate) events: Events<BudgetEvent>,
 }
@@ -63,20 +89,32 @@ pub(crate) const ADMITTED: usize = 0;
 pub(crate) const SETTLED: usize = 1;
 
 impl Shared {
+    pub(crate) fn new(core: Core, max_lines: usize, tags: Vec<Arc<str>>) -> Arc<Self> {
+        let core = Arc::new(core);
+        let books = Books::new(core.clone(), max_lines, tags);
+        let shared = Arc::new(Self { core, books });
+        // It is set here alone.
+        let _ = shared.core.shared.set(Arc::downgrade(&shared));
+        shared
+    }
+}
+
+impl Core {
     #[expect(clippy::too_many_arguments, reason = "the builder alone calls it")]
     pub(crate) fn new(
         scopes: Box<[Scope]>,
-        books: Books,
         prices: PriceTable,
-        clock: WallClock,
+        clock: Clock,
         unknown: UnknownPrice,
         defaults: Defaults,
         repeats: Option<Repeats>,
         when_unkept: WhenUnkept,
+        ink: Option<Ink>,
+        marks: bool,
     ) -> Self {
         Self {
+            shared: OnceLock::new(),
             scopes,
-            books,
             prices: ArcSwap::from_pointee(prices),
             version: AtomicU64::new(1),
             clock,
@@ -85,9 +123,17 @@ impl Shared {
             repeats,
             when_unkept,
             kept: Kept::default(),
+            ink,
+            marks,
+            resets: Mutex::default(),
             figures: Figures::default(),
             events: Events::new(256),
         }
+    }
+
+    /// All of it, with the books, as long as the budgets are there.
+    pub(crate) fn shared(&self) -> Option<Arc<Shared>> {
+        self.shared.get()?.upgrade()
     }
 
     /// The price of a line, as the list has it now.
@@ -103,6 +149,15 @@ impl Shared {
                 _ => None,
             });
             Priced { version, price }
+        })
+    }
+
+    /// The limit of this name: its scope, and its place there.
+    pub(crate) fn quota(&self, name: &str) -> Option<(&Scope, usize)> {
+        self.scopes.iter().find_map(|scope| {
+            let mut quotas = scope.quotas.iter();
+            let at = quotas.position(|quota| *quota.name == *name)?;
+            Some((scope, at))
         })
     }
 
@@ -136,6 +191,27 @@ impl Shared {
         });
         self.version.fetch_add(1, Release);
         Ok(())
+    }
+
+    /// Writes down what is about to be counted. Where that fails it is told once, and kept another way.
+    pub(crate) fn write_down(&self, ink: &Ink, entry: &Entry) {
+        if let Err(error) = ink.write(entry)
+            && self.kept.failed()
+        {
+            self.events.tell(|| BudgetEvent::StoreFailed { error });
+        }
+    }
+
+    /// Writes down what a reset has taken off.
+    pub(crate) fn write_reset(&self, entry: &Entry) {
+        if let Some(ink) = &self.ink {
+            self.write_down(ink, entry);
+        }
+    }
+
+    /// Two resets at once would take the same amount off twice.
+    pub(crate) fn one_resets(&self) -> MutexGuard<'_, ()> {
+        self.resets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The error of a call that was refused.
@@ -180,7 +256,8 @@ impl Shared {
             // The first moment of the step in which enough of it has gone.
             Some(used) => match used.fits_at(needed, amount) {
                 Some(slot) => Some(quota.calendar.step_begins(slot)),
-                None => Some(quota.calendar.over_at(slot)),
+                // Where the clock was set back the period is a later one.
+                None => Some(quota.calendar.over_at(slot.max(used.head()))),
             },
             None => None,
         };

@@ -280,15 +280,69 @@ impl Rates {
 }
 
 fn total(parts: &[(NanoUsd, u64)], image: NanoUsd, images: u64, thousandths: u32) -> NanoUsd {
-    const MILLION: i128 = 1_000_000;
-    let mut sum: i128 = i128::from(image.nanos()) * MILLION * i128::from(images);
+    let nanos = small_total(parts, image, images, thousandths);
+    NanoUsd::from_nanos(nanos.unwrap_or_else(|| large_total(parts, image, images, thousandths)))
+}
+
+const MILLION: u64 = 1_000_000;
+
+/// `None` where 64 bits are not enough: to divide 128 takes as long as all the rest of it.
+#[inline]
+fn small_total(
+    parts: &[(NanoUsd, u64)],
+    image: NanoUsd,
+    images: u64,
+    thousandths: u32,
+) -> Option<i64> {
+    let mut sum = 0_u64;
+    if images > 0 {
+        let each = u64::try_from(image.nanos()).ok()?;
+        sum = each.checked_mul(images)?.checked_mul(MILLION)?;
+    }
+    for (price, count) in parts {
+        let price = u64::try_from(price.nanos()).ok()?;
+        sum = sum.checked_add(price.checked_mul(*count)?)?;
+    }
+    let nanos = match thousandths {
+        1_000 => sum.div_ceil(MILLION),
+        other => sum.checked_mul(other.into())?.div_ceil(MILLION * 1_000),
+    };
+    i64::try_from(nanos).ok()
+}
+
+#[cold]
+fn large_total(parts: &[(NanoUsd, u64)], image: NanoUsd, images: u64, thousandths: u32) -> i64 {
+    let million = i128::from(MILLION);
+    let mut sum: i128 = i128::from(image.nanos()) * million * i128::from(images);
     for (price, count) in parts {
         sum = sum.saturating_add(i128::from(price.nanos()) * i128::from(*count));
     }
     let scaled = sum.saturating_mul(i128::from(thousandths));
-    let unit = MILLION * 1_000;
+    let unit = million * 1_000;
     let nanos = scaled.saturating_add(unit - 1).div_euclid(unit);
-    NanoUsd::from_nanos(i64::try_from(nanos).unwrap_or(i64::MAX))
+    i64::try_from(nanos).unwrap_or(i64::MAX)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn both_ways_come_to_the_same(
+            parts in prop::collection::vec((0_i64..20_000_000_000_000, 0_u64..10_000_000), 0..8),
+            (image, images) in (0_i64..1_000_000_000, 0_u64..100),
+            thousandths in prop_oneof![Just(1_000_u32), 1_u32..100_001],
+        ) {
+            let parts: Vec<_> = parts.into_iter().map(|(price, count)| (NanoUsd::from_nanos(price), count)).collect();
+            let image = NanoUsd::from_nanos(image);
+            if let Some(small) = small_total(&parts, image, images, thousandths) {
+                prop_assert_eq!(small, large_total(&parts, image, images, thousandths));
+            }
+        }
+    }
 }
 
 #[cfg(all(test, not(loom)))]

@@ -1,17 +1,22 @@
-//! The store in a file: a redb database, which is atomic and survives being killed at any moment.
+//! The store in a file: a redb database, which is atomic and survives being killed at any moment, and a journal
+//! of what is not in it yet.
 
-use std::{error::Error, path::Path};
+use std::{error::Error, path::Path, sync::Arc};
 
 use redb::{Database, ReadableTable, TableDefinition};
 
-use super::{Record, Store, StoreError};
+use super::{Journal, Record, Store, StoreError, generations::Generations};
 
 const RECORDS: TableDefinition<'_, &str, Vec<u64>> = TableDefinition::new("donjon-budget-1");
 
 /// Keeps what was spent in one file, which one process at a time can have open.
+///
+/// Beside it stand, while it is open and after a kill, the files of its journal: those of its name with `.journal-` and a
+/// number behind it. They belong to it: whoever moves the one moves the others.
 #[derive(Debug)]
 pub struct FileStore {
     database: Database,
+    journal: Arc<Generations>,
 }
 
 impl FileStore {
@@ -26,7 +31,9 @@ impl FileStore {
             StoreError::new(format!("{} cannot be opened", path.display())).with_source(error)
         };
         let database = Database::create(path).map_err(failed)?;
-        Ok(Self { database })
+        // Nobody else has it open, so the journal beside it is nobody else's.
+        let journal = Arc::new(Generations::beside(path)?);
+        Ok(Self { database, journal })
     }
 
     fn write(
@@ -84,6 +91,10 @@ impl Store for FileStore {
             }
             Ok(())
         })
+    }
+
+    fn journal(&mut self) -> Option<Arc<dyn Journal>> {
+        Some(self.journal.clone())
     }
 }
 

@@ -6,18 +6,20 @@ use donjon_core::{Key, Name};
 use serde::{Deserialize, Serialize};
 
 use super::Record;
-use crate::{account::nanos, books::LineKey, shared::Shared};
+use crate::{books::LineKey, shared::Shared};
 
 /// Of what a record is.
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "of", rename_all = "snake_case")]
-enum Id {
+pub(crate) enum Id {
     /// Spent under a limit by a key: the figures are the period and the amount, so that a new period
     /// takes the place of the one before. A rolling period has a cell for each of its steps.
     Limit {
         limit: Arc<str>,
         key: Vec<Arc<str>>,
-        cell: u64,
+        /// Without one it is the name of all cells together.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cell: Option<u64>,
     },
     /// A line of the books.
     Line {
@@ -28,20 +30,76 @@ enum Id {
         project: Option<Arc<str>>,
         tags: Vec<(Arc<str>, Arc<str>)>,
     },
+    /// Up to which generation the journal is in the records.
+    Journal {},
 }
 
 impl Id {
-    fn record(&self, figures: Vec<u64>) -> Option<Record> {
-        let id = serde_json::to_string(self).ok()?;
+    /// Of what a key has spent under a limit.
+    pub(crate) fn limit(name: &Arc<str>, key: &Key) -> Self {
+        Self::Limit {
+            limit: name.clone(),
+            key: match key {
+                Key::Name(name) => vec![name.clone()],
+                Key::Pair(one, other) => vec![one.clone(), other.clone()],
+                _ => Vec::new(),
+            },
+            cell: None,
+        }
+    }
+
+    pub(crate) fn line(key: &LineKey) -> Self {
+        let LineKey {
+            provider,
+            model,
+            tenant,
+            user,
+            project,
+            tags,
+        } = key.clone();
+        Self::Line {
+            provider: provider.map(Name::to_arc),
+            model,
+            tenant,
+            user,
+            project,
+            tags,
+        }
+    }
+
+    /// `None` for one of a later version, or of somebody else.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
+    pub(crate) fn text(&self) -> Option<String> {
+        serde_json::to_string(self).ok()
+    }
+
+    pub(crate) fn record(&self, figures: Vec<u64>) -> Option<Record> {
+        let id = self.text()?;
         Some(Record { id, figures })
     }
-}
 
-fn key_names(key: &Key) -> Vec<Arc<str>> {
-    match key {
-        Key::Name(name) => vec![name.clone()],
-        Key::Pair(one, other) => vec![one.clone(), other.clone()],
-        _ => Vec::new(),
+    /// The same limit and key, in this cell.
+    pub(crate) fn with_cell(&self, at: u64) -> Self {
+        self.celled(Some(at))
+    }
+
+    /// The name of the same limit and key, whatever the cell.
+    pub(crate) fn of_all_cells(&self) -> Option<String> {
+        self.celled(None).text()
+    }
+
+    fn celled(&self, at: Option<u64>) -> Self {
+        match self {
+            Self::Limit { limit, key, .. } => Self::Limit {
+                limit: limit.clone(),
+                key: key.clone(),
+                cell: at,
+            },
+            _ => Self::Journal {},
+        }
     }
 }
 
@@ -63,12 +121,9 @@ pub(crate) fn changed(shared: &Shared) -> Vec<Record> {
                 return;
             }
             for (meter, quota) in account.meters.iter().zip(&*account.quotas) {
+                let id = Id::limit(&quota.name, &account.key);
                 meter.spent.held(|period, amount| {
-                    let id = Id::Limit {
-                        limit: quota.name.clone(),
-                        key: key_names(&account.key),
-                        cell: quota.calendar.cell(period),
-                    };
+                    let id = id.with_cell(quota.calendar.cell(period));
                     records.extend(id.record(vec![period, amount]));
                 });
             }
@@ -76,24 +131,7 @@ pub(crate) fn changed(shared: &Shared) -> Vec<Record> {
     }
     shared.books.for_each(|line| {
         if line.dirty.swap(false, AcqRel) {
-            let LineKey {
-                provider,
-                model,
-                tenant,
-                user,
-                project,
-                tags,
-            } = line.key.clone();
-            let provider = provider.map(Name::to_arc);
-            let id = Id::Line {
-                provider,
-                model,
-                tenant,
-                user,
-                project,
-                tags,
-            };
-            records.extend(id.record(line.all()));
+            records.extend(Id::line(&line.key).record(line.all()));
         }
     });
     records
@@ -115,34 +153,19 @@ pub(crate) fn mark_all(shared: &Shared) {
 
 /// Puts back what was kept; says which records nobody will ask for any more.
 pub(crate) fn restore(shared: &Shared, records: Vec<Record>) -> Vec<String> {
-    let now = nanos(&shared.clock);
+    let now = shared.clock.nanos();
     let mut past = Vec::new();
     for record in records {
-        // One of a later version, or of a store that others write to, is left alone.
-        let Ok(id) = serde_json::from_str::<Id>(&record.id) else {
-            continue;
-        };
-        match id {
-            Id::Limit {
-                limit,
-                key,
-                cell: _,
-            } => {
+        match Id::parse(&record.id) {
+            Some(Id::Limit { limit, key, .. }) => {
                 let &[period, amount] = &*record.figures else {
                     continue;
                 };
-                let mut all = shared.scopes.iter().flat_map(|scope| {
-                    scope
-                        .quotas
-                        .iter()
-                        .enumerate()
-                        .map(move |(at, quota)| (scope, at, quota))
-                });
                 // A limit that is not configured now may be again.
-                let Some((scope, at, quota)) = all.find(|(_, _, quota)| quota.name == limit) else {
+                let Some((scope, at)) = shared.quota(&limit) else {
                     continue;
                 };
-                if quota.calendar.over_at(period) <= now {
+                if scope.quotas[at].calendar.over_at(period) <= now {
                     past.push(record.id);
                     continue;
                 }
@@ -152,17 +175,16 @@ pub(crate) fn restore(shared: &Shared, records: Vec<Record>) -> Vec<String> {
                     account.restore(at, period, amount);
                 }
             }
-            Id::Line {
+            Some(Id::Line {
                 provider,
                 model,
                 tenant,
                 user,
                 project,
                 tags,
-            } => {
-                let provider = provider.map(Name::from);
+            }) => {
                 let key = LineKey {
-                    provider,
+                    provider: provider.map(Name::from),
                     model,
                     tenant,
                     user,
@@ -176,7 +198,19 @@ pub(crate) fn restore(shared: &Shared, records: Vec<Record>) -> Vec<String> {
                 };
                 line.restore(&record.figures);
             }
+            // One of a later version, or of a store that others write to, is left alone.
+            _ => {}
         }
     }
     past
+}
+
+/// Whether nobody will ask for what was spent in this period.
+pub(crate) fn is_past(shared: &Shared, id: &Id, period: u64) -> bool {
+    let Id::Limit { limit, .. } = id else {
+        return false;
+    };
+    shared.quota(limit).is_some_and(|(scope, at)| {
+        scope.quotas[at].calendar.over_at(period) <= shared.clock.nanos()
+    })
 }

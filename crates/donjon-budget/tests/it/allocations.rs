@@ -80,3 +80,11 @@ async fn a_call_that_is_admitted_allocates_nothing() {
         "served under another name"
     );
 }
+
+#[cfg(feature = "file-store")]
+#[tokio::test(start_paused = true)]
+async fn nor_does_one_that_is_written_down() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = donjon_budget::FileStore::open(folder.path().join("budget")).expect("it opens");
+    assert_eq!(allocations(four().store(store), "m"), 0);
+}

@@ -149,6 +149,23 @@ async fn tags_have_limits_and_reports() {
     assert_eq!(report.by_user()["u"].cost, tokens(200));
 }
 
+/// L6: with a store or without, a key whose period is past makes room.
+#[tokio::test(start_paused = true)]
+async fn keys_of_past_periods_are_forgotten() {
+    let clock = Clock::new();
+    let limit = Limit::hard(tokens(100)).per_day().key_by(KeyBy::Tenant);
+    let builder = builder().clock(clock.wall()).limit(limit).max_keys(1);
+    let (service, _) = around(&model(), builder);
+    let of = |tenant: &str| expecting(50, 50).on_behalf_of(of_tenant(tenant));
+    for tenant in ["a", "b", "c"] {
+        passes(&service, of(tenant)).await;
+        let error = refused(&service, of("another")).await;
+        let source = std::error::Error::source(&error).expect("a source");
+        assert!(matches!(source.downcast_ref(), Some(Refusal::Keys { .. })));
+        clock.forward(24 * 3_600);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn limits_are_set_and_reset_while_they_are_in_use() {
     let limit = Limit::hard(tokens(100));

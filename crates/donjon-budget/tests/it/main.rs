@@ -1,8 +1,13 @@
 //! Integration tests of the budget layer.
 #![cfg(not(loom))]
 
+mod advice;
 mod allocations;
+mod clock;
 mod contract;
+mod failing;
+#[cfg(feature = "file-store")]
+mod journal;
 #[cfg(feature = "file-store")]
 mod kept;
 mod limits;
@@ -57,6 +62,11 @@ impl Clock {
 
     fn forward(&self, seconds: u64) {
         self.0.fetch_add(seconds, SeqCst);
+    }
+
+    fn back(&self, seconds: u64) {
+        let now = self.0.load(SeqCst);
+        self.0.store(now.saturating_sub(seconds), SeqCst);
     }
 }
 
