@@ -44,11 +44,8 @@ fn system() -> u64 {
 fn exact(clock: &WallClock) -> u64 {
     let since = clock.now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {
-        // Once this was two multiplications of 128 bits.
-        since
-            .as_secs()
-            .saturating_mul(SECOND)
-            .saturating_add(u64::from(since.subsec_nanos()))
+        let seconds = since.as_secs().saturating_mul(SECOND);
+        seconds.saturating_add(u64::from(since.subsec_nanos()))
     })
 }
 

@@ -343,11 +343,6 @@ mod tests {
             }
         }
     }
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
 
     #[test]
     fn a_tier_has_the_names_that_providers_give_it() {
