@@ -28,6 +28,7 @@ impl<F, O: Observer> Watch<F, O> {
         Self {
             future: Some(future),
             observer: Some(observer),
+            told: false,
             context,
         }
     }
@@ -44,6 +45,8 @@ pin_project! {
         #[pin]
         future: Option<F>,
         observer: Option<O>,
+        // The observer hears its end, or has heard it.
+        told: bool,
         context: Context,
     }
 
@@ -53,7 +56,7 @@ pin_project! {
     {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            if let Some(mut observer) = this.observer.take() {
+            if let (Some(mut observer), false) = (this.observer.take(), *this.told) {
                 this.future.set(None);
                 this.context
                     .tell_drop(|outcome| observer.end(&End::without_answer(outcome)));
@@ -78,20 +81,26 @@ where
                 this.context.waits();
                 return Poll::Pending;
             }
-            Poll::Ready(result) => result,
+            Poll::Ready(result) => result.map_err(Into::into),
         };
         this.future.set(None);
-        let observer = this.observer.take();
-        Poll::Ready(match (result, observer) {
-            (Ok(response), Some(observer)) => {
-                Ok(response.observe_in(observer, std::mem::take(this.context)))
+        *this.told = true;
+        Poll::Ready(match result {
+            Ok(response) if response.is_stream() => Ok(match this.observer.take() {
+                Some(observer) => response.observe_in(observer, std::mem::take(this.context)),
+                None => response,
+            }),
+            whole => {
+                // Where it lies: it may be large.
+                if let Some(observer) = this.observer {
+                    match &whole {
+                        Ok(response) => response.tell_whole(observer),
+                        Err(error) => observer.end(&End::without_answer(Outcome::Failure(error))),
+                    }
+                }
+                *this.observer = None;
+                whole
             }
-            (Err(error), Some(mut observer)) => {
-                let error = error.into();
-                observer.end(&End::without_answer(Outcome::Failure(&error)));
-                Err(error)
-            }
-            (result, None) => result.map_err(Into::into),
         })
     }
 }
@@ -100,7 +109,7 @@ impl<F: fmt::Debug, O: Observer> fmt::Debug for Watch<F, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watch")
             .field("future", &self.future)
-            .field("ended", &self.observer.is_none())
+            .field("ended", &self.told)
             .finish_non_exhaustive()
     }
 }

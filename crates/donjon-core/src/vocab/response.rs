@@ -135,6 +135,15 @@ impl LlmResponse {
         self
     }
 
+    /// Tells of an answer that came whole.
+    #[inline]
+    pub(crate) fn tell_whole(&self, observer: &mut impl Observer) {
+        if let Body::Complete(completion) = &self.body {
+            observer.committed(&self.head);
+            observer.end(&completion.end());
+        }
+    }
+
     /// Puts another stream in the place of this one, if it comes chunk by chunk. The observers
     /// attached so far go on hearing the stream as it stood before.
     #[must_use]
