@@ -193,6 +193,19 @@ async fn as_many_hedges_as_are_allowed_each_a_delay_after_the_last() {
     assert_eq!(begun.elapsed(), 2100 * MILLI);
 }
 
+/// One that fails at once with what no other attempt would mend does not stop the clock of the next.
+#[tokio::test(start_paused = true)]
+async fn a_hedge_that_is_refused_at_once_leaves_the_next_its_turn() {
+    for refused_after in [0 * MILLI, 100 * MILLI] {
+        let refused = Script::fail(ErrorKind::Authentication).head_after(refused_after);
+        let model = plays([slow("first", 9 * SECOND), refused, slow("third", SECOND)]);
+        let begun = Instant::now();
+        let two = layer(after_a_second().max_hedges(2)).layer(model.clone());
+        assert_eq!(text(ask(&two, request()).await).await, "third");
+        assert_eq!(begun.elapsed(), 3 * SECOND);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_must_not_be_doubled_is_not() {
     let model = plays([
