@@ -258,7 +258,7 @@ async fn a_continued_answer_is_shared_and_kept_whole_and_a_broken_one_is_not() {
             }
         };
         // One that leads, one that joins before the first token, one after it.
-        let all = [0 * MILLI, 500 * MILLI, 1200 * MILLI].map(asked);
+        let all = [Duration::ZERO, 500 * MILLI, 1200 * MILLI].map(asked);
         let due = if goes_on { 60 } else { 40 };
         for (text, error) in futures_util::future::join_all(all).await {
             assert_eq!((text, error.is_none()), (words(due), goes_on));
