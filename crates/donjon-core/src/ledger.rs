@@ -117,7 +117,8 @@ impl Ledger {
     /// Whether a target that may be asked `per_target` times may be asked once more without taking
     /// the attempt that is reserved for each untried target. The whole call may make as many as was
     /// set by [`limit_attempts`](Self::limit_attempts), else `per_target` and one for each further
-    /// target and each hedge. Whoever goes on to make it [reserves](crate::Call::reserve_retry) it.
+    /// target and each hedge; attempts that go on with a stream count, too. Whoever goes on to make it
+    /// [reserves](crate::Call::reserve_retry) it.
     pub fn may_retry(&self, per_target: u32) -> bool {
         self.tally.promised().saturating_add(self.untried()) < self.total(per_target)
     }

@@ -302,7 +302,9 @@ impl Course {
     /// Lets go of what is held of the target, if anything is.
     #[inline]
     pub(crate) fn release(&mut self, field: &Field) -> Hold {
-        let hold = self.hold.take().unwrap_or_default();
+        let Some(hold) = self.hold.take() else {
+            return Hold::default();
+        };
         field.shared.release(self.target(field), hold);
         hold
     }

@@ -164,11 +164,10 @@ impl Roster {
     }
 
     fn survey(&self) {
+        // Where all were taken away, there is nobody to ask at once.
         let first = self.targets.first().map(|t| t.priority.load(Acquire));
-        let plain = self
-            .targets
-            .iter()
-            .all(|t| t.is_plain() && Some(t.priority.load(Acquire)) == first);
+        let alike = |t: &Arc<TargetState>| t.is_plain() && Some(t.priority.load(Acquire)) == first;
+        let plain = first.is_some() && self.targets.iter().all(alike);
         self.plain.store(plain, Release);
     }
 

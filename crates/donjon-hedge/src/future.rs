@@ -185,7 +185,8 @@ where
                 if worth && self.as_mut().fire(HedgeCause::Failed(error.kind())) {
                     continue;
                 }
-            } else if self.as_mut().is_due(cx) && self.as_mut().fire(HedgeCause::Slow) {
+            }
+            if self.as_mut().is_due(cx) && self.as_mut().fire(HedgeCause::Slow) {
                 continue;
             }
             return self.all_failed();

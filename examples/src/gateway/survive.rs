@@ -45,6 +45,8 @@ pub struct Resume {
     pub restart: Option<bool>,
     /// Whether the target whose stream broke is asked once more, after all others.
     pub same_target: Option<bool>,
+    /// For how long a target that rejected a begun answer is not asked to continue one.
+    pub prefill_again_after: Option<Span>,
 }
 
 impl Route {
@@ -129,6 +131,9 @@ impl Resume {
         }
         if let Some(bytes) = self.align_within {
             resume = resume.align_within(bytes);
+        }
+        if let Some(after) = self.prefill_again_after {
+            resume = resume.prefill_again_after(after.0);
         }
         resume
     }

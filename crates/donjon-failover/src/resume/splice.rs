@@ -116,11 +116,15 @@ impl Splice {
     }
 
     fn reasoning(&mut self, choice: &mut ChoiceDelta, shown: &Shown) -> Result<(), Differs> {
-        if self.hides_reasoning {
-            choice.reasoning = None;
+        let aligning = matches!(self.stage, Stage::Aligning { .. });
+        if self.hides_reasoning || aligning {
+            // In other words it is the same once more.
             for name in OF_REASONING {
                 choice.extra.remove(name);
             }
+        }
+        if self.hides_reasoning {
+            choice.reasoning = None;
         } else if let (Stage::Aligning { reasoning, .. }, Some(piece)) =
             (&mut self.stage, &choice.reasoning)
         {

@@ -55,8 +55,8 @@ struct Resumable<S: Service<LlmRequest>> {
     bill: Bill,
     /// While nothing new has come from the target that is asked: until when it may take.
     limit: Option<Pin<Box<Sleep>>>,
-    /// The usage that the first target told before it had finished: it is told once there is no doubt that
-    /// no other target goes on, which would tell more.
+    /// The usage that the first target told last before it had finished: it is told once there is no doubt
+    /// that no other target goes on, which would tell more.
     early: Option<Chunk>,
     /// What is said after the last chunk of the last target.
     last: Option<Result<Chunk, LlmError>>,
@@ -102,7 +102,7 @@ where
                     let item = Pin::new(stream).poll_next(cx);
                     if let Poll::Ready(Some(Ok(chunk))) = &item {
                         this.bill.note(chunk);
-                        if !chunk.choices.is_empty() || !this.is_early(chunk) {
+                        if chunk.usage.is_none() || !this.is_early(chunk) {
                             this.shown.note(chunk);
                             return item;
                         }
@@ -170,17 +170,15 @@ where
         chunk
     }
 
-    /// Whether a chunk without a choice tells the usage of an answer that has not finished.
+    /// Whether a chunk that tells the usage tells nothing else, of an answer that has not finished.
     #[cold]
     fn is_early(&mut self, chunk: &Chunk) -> bool {
+        self.early = None;
         let finished = match &self.state {
             State::Reading { stream, .. } => stream.is_complete(),
             _ => true,
         };
-        if finished && chunk.usage.is_some() {
-            self.early = None;
-        }
-        !finished && chunk.usage.is_some() && !chunk.shows(true)
+        !finished && chunk.choices.is_empty() && !chunk.shows(true)
     }
 
     /// The stream that is shown has broken.
@@ -326,11 +324,15 @@ where
     #[cold]
     fn last_items(&mut self) -> Option<Item> {
         // What it has used is told before the error, which ends all.
-        if self.bill.is_owed()
-            && let Some(Err(_)) = &self.last
-        {
-            let usage = self.bill.settle();
-            return Some(Ok(self.usage(usage)));
+        if let Some(Err(_)) = &self.last {
+            let early = self.early.take();
+            if self.bill.is_owed() {
+                let usage = self.bill.settle();
+                return Some(Ok(self.usage(usage)));
+            }
+            if early.is_some() {
+                return early.map(Ok);
+            }
         }
         self.last.take()
     }

@@ -157,3 +157,18 @@ async fn a_thousand_changes_during_a_hundred_thousand_calls_lose_and_double_none
     assert_eq!(done.load(Relaxed), CALLS);
     assert_eq!(answered.load(Relaxed), CALLS);
 }
+
+/// All may be taken away, and a call then ends like any other.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_finds_no_target_is_told_so() {
+    let failover = failover(&[model("a")]);
+    failover.remove("a").expect("it is there");
+    for request in [request(), request().streamed()] {
+        let error = ask(&failover, request).await.expect_err("there is none");
+        assert_eq!(error.kind(), ErrorKind::AllTargetsFailed);
+    }
+    let mut service = failover.clone();
+    drop(tower::Service::call(&mut service, request()));
+    failover.put(Target::new("b", model("b"))).expect("good");
+    assert_eq!(served(&ask(&failover, request()).await), "b");
+}

@@ -1,6 +1,9 @@
 //! Who is asked when, who wins, and what becomes of who does not.
 
-use std::task::{Context, Poll, Waker};
+use std::{
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 use donjon_core::{
     AttemptCause, DropReason, ErrorKind, Heard, LlmError, LlmRequest, LlmResponse,
@@ -191,6 +194,19 @@ async fn as_many_hedges_as_are_allowed_each_a_delay_after_the_last() {
     let two = layer(after_a_second().max_hedges(2)).layer(model.clone());
     assert_eq!(text(ask(&two, request()).await).await, "third");
     assert_eq!(begun.elapsed(), 2100 * MILLI);
+}
+
+/// One that fails at once with what no other attempt would mend does not stop the clock of the next.
+#[tokio::test(start_paused = true)]
+async fn a_hedge_that_is_refused_at_once_leaves_the_next_its_turn() {
+    for refused_after in [Duration::ZERO, 100 * MILLI] {
+        let refused = Script::fail(ErrorKind::Authentication).head_after(refused_after);
+        let model = plays([slow("first", 9 * SECOND), refused, slow("third", SECOND)]);
+        let begun = Instant::now();
+        let two = layer(after_a_second().max_hedges(2)).layer(model.clone());
+        assert_eq!(text(ask(&two, request()).await).await, "third");
+        assert_eq!(begun.elapsed(), 3 * SECOND);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,6 +10,7 @@ mod money;
 mod resume;
 mod scenarios;
 mod targets;
+mod together;
 
 use std::time::Duration;
 

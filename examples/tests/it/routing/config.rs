@@ -46,6 +46,7 @@ within = "60s"
 align_within = 65536
 restart = true
 same_target = false
+prefill_again_after = "10m"
 "#;
 
 #[tokio::test]

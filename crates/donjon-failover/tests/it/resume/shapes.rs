@@ -317,3 +317,26 @@ async fn the_ends_of_both_meet_in_any_chunk() {
         ("A ke", Some(ErrorKind::Incomplete))
     );
 }
+
+/// Some servers say their reasoning twice, in everybody's words and in their own.
+#[tokio::test(start_paused = true)]
+async fn reasoning_that_comes_again_is_not_shown_in_other_words_either() {
+    let thinks = |n: usize| {
+        let mut script = Script::words(0).no_role().no_usage();
+        for (at, piece) in ["so ", "it ", "is "].into_iter().take(n).enumerate() {
+            let json = format!(
+                r#"{{"choices":[{{"index":0,"delta":{{"reasoning":"{piece}","reasoning_details":[{{"text":"{piece}"}}]}}}}]}}"#
+            );
+            script = script.chunk_at(at, Chunk::from_openai(json).expect("a good chunk"));
+        }
+        script
+    };
+    let (a, b) = (model(thinks(2).cut_after(2)), model(thinks(3)));
+    let got = get(&resuming(&[(&a, false), (&b, false)]), request()).await;
+    assert_eq!(got.kind(), None);
+    let said: Vec<_> = got.chunks.iter().flat_map(|chunk| &chunk.choices).collect();
+    let own = |c: &&&ChoiceDelta| c.extra.get("reasoning_details").is_some();
+    assert_eq!(said.iter().filter(own).count(), 3, "{said:?}");
+    let message = &got.fold.choices[0].message;
+    assert_eq!(message.reasoning.as_deref(), Some("so it is "));
+}

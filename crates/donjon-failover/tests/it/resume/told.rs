@@ -125,6 +125,37 @@ async fn usage_that_was_told_on_the_way_is_told_on() {
     assert_eq!((got.text(), got.fold.usage), (words(60), Some(sum)));
 }
 
+/// Usage that came on its way is superseded by what is told later, in whichever chunk that comes.
+#[tokio::test(start_paused = true)]
+async fn usage_that_was_told_at_the_end_is_told_last() {
+    let mut end = donjon_core::Chunk::finish(donjon_core::FinishReason::Stop);
+    end.edit().usage = Some(Usage::new(30, 66));
+    let a = Script::words(60).no_usage().no_finish_reason();
+    let a = a.chunk_at(0, donjon_core::Chunk::usage(Usage::new(30, 1)));
+    let (a, b) = (model(a.chunk_at(60, end)), model(Script::words(60)));
+    let failover = resuming(&[(&a, false), (&b, false)]);
+    let answer = ask(&failover, request().streamed())
+        .await
+        .expect("it begins");
+    let got = read(answer).await;
+    let told: Vec<_> = got.chunks.iter().filter_map(|chunk| chunk.usage).collect();
+    assert_eq!(told, [Usage::new(30, 66)]);
+}
+
+/// What was held back while another might have gone on is told when nobody does.
+#[tokio::test(start_paused = true)]
+async fn usage_that_was_told_on_the_way_is_told_where_nobody_goes_on() {
+    let a = model(cut(40).chunk_at(0, donjon_core::Chunk::usage(Usage::new(30, 1))));
+    let sum = Usage::new(30, words(40).len().div_ceil(4) as u64);
+    let refuses = model(ErrorKind::Overloaded);
+    for models in [vec![(&a, false)], vec![(&a, false), (&refuses, false)]] {
+        let (got, settlement) = settled(&models).await;
+        assert_eq!(got.kind(), Some(ErrorKind::Incomplete));
+        assert_eq!(got.fold.usage, Some(Usage::new(30, 1)));
+        assert_eq!(settlement.usage(), sum);
+    }
+}
+
 /// Counts chunks and hears its end.
 struct Heard(Arc<Mutex<(usize, bool)>>);
 

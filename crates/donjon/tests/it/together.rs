@@ -1,0 +1,430 @@
+//! Hedges, streams that are continued, failovers in failovers, retries and caches over one call.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::Mutex,
+    time::Duration,
+};
+
+use donjon::{
+    AttemptCause, Body, BoxLlmService, DropReason, ErrorKind, Estimate, Ledger, LlmError,
+    LlmRequest, LlmResponse, Message, NanoUsd, Preset, Role, Usage,
+    budget::{Budgets, Price, PriceTable},
+    cache::{CacheLayer, Strategy},
+    failover::{Failover, Resume, Target},
+    hedge::{HedgeBuilder, HedgeLayer},
+    retry::{Backoff, RetryBudget, RetryLayer},
+};
+use donjon_testkit::{Script, ScriptedLlm, probe::EndLog};
+use futures_util::StreamExt;
+use tokio::time::Instant;
+use tower::{Layer, Service, ServiceExt};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MILLI: Duration = Duration::from_millis(1);
+const NAMES: [&str; 3] = ["a", "b", "c"];
+
+fn model(script: impl Into<Script>) -> ScriptedLlm {
+    ScriptedLlm::new(script).commits()
+}
+
+fn words(n: usize) -> String {
+    (0..n).map(|n| format!("w{n} ")).collect()
+}
+
+/// All sixty words, the first of them after so long.
+fn whole(wait: Duration) -> Script {
+    Script::words(60).first_token_after(wait)
+}
+
+fn cut(wait: Duration) -> Script {
+    whole(wait).cut_after(40)
+}
+
+fn request() -> LlmRequest {
+    let mut request = LlmRequest::chat("m", [Message::user("What is a donjon?")]).streamed();
+    request.call.estimate = Some(Estimate::new(100, 50));
+    request
+}
+
+fn after_a_second() -> HedgeBuilder {
+    HedgeLayer::builder().delay(SECOND).budget(1.0)
+}
+
+fn built(hedge: HedgeBuilder) -> HedgeLayer {
+    hedge.build().expect("sensible")
+}
+
+/// Targets `a`, `b`, `c` whose streams are continued.
+fn resuming<S>(services: &[S]) -> Failover<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse> + Clone + Send + Sync + 'static,
+    S::Error: Into<LlmError>,
+    S::Future: Send,
+{
+    let targets = NAMES.iter().zip(services);
+    let targets = targets.map(|(name, service)| Target::new(*name, service.clone()));
+    let built = Failover::builder().targets(targets).resume(Resume::new());
+    built.build().expect("a good configuration")
+}
+
+/// What a caller got: the text, and what it ended with.
+async fn ask<S>(service: &S, request: LlmRequest) -> (String, Option<LlmError>)
+where
+    S: Service<LlmRequest, Response = LlmResponse, Error = LlmError> + Clone,
+{
+    let all = async {
+        match service.clone().oneshot(request).await {
+            Ok(answer) => read(answer).await,
+            Err(error) => (String::new(), Some(error)),
+        }
+    };
+    tokio::time::timeout(3600 * SECOND, all)
+        .await
+        .expect("it hangs")
+}
+
+async fn read(answer: LlmResponse) -> (String, Option<LlmError>) {
+    let Body::Stream(mut stream) = answer.body else {
+        panic!("it does not stream")
+    };
+    let (mut text, mut error) = (String::new(), None);
+    while let Some(item) = stream.next().await {
+        match item {
+            Ok(chunk) => text.extend(chunk.choices.iter().filter_map(|c| c.content.as_deref())),
+            Err(e) => error = Some(e),
+        }
+    }
+    (text, error)
+}
+
+fn counts(models: &[ScriptedLlm]) -> Vec<usize> {
+    models.iter().map(ScriptedLlm::count).collect()
+}
+
+fn assert_idle(models: &[ScriptedLlm]) {
+    for model in models {
+        assert_eq!((model.in_progress(), model.held()), (0, 0));
+    }
+}
+
+/// Cause and target of each attempt that was sent.
+fn sent(ledger: &Ledger) -> Vec<(AttemptCause, String)> {
+    let sent = ledger.attempts().filter(|a| a.sent_at.is_some());
+    sent.map(|a| (a.cause, a.target.map(|t| t.to_string()).unwrap_or_default()))
+        .collect()
+}
+
+/// The hedge wins, its stream breaks, and whoever was too slow for the first token goes on.
+#[tokio::test(start_paused = true)]
+async fn whoever_lost_to_a_hedge_may_go_on_with_its_stream() {
+    let models = [model(whole(SECOND / 2)), model(cut(SECOND / 2))];
+    models[0].push(whole(9 * SECOND));
+    let log = EndLog::new();
+    let models = models.map(|model| model.observed_by(&log));
+    let layer = built(after_a_second());
+    let service = layer.layer(resuming(&models));
+    let mut request = request();
+    let ledger = request.call.begin().clone();
+    let began = Instant::now();
+    let (text, error) = ask(&service, request).await;
+    assert_eq!((text, error.map(|e| e.kind())), (words(60), None));
+    assert_eq!(began.elapsed(), 2 * SECOND);
+    assert_eq!(counts(&models), [2, 1]);
+    use AttemptCause::{First, Hedge, Resume};
+    let [first, hedge, resumed] = &sent(&ledger)[..] else {
+        panic!("{ledger:?}")
+    };
+    assert_eq!((&*first.1, &*hedge.1, &*resumed.1), ("a", "b", "a"));
+    assert_eq!(resumed.0, Resume);
+    assert!(matches!(first.0, First) && matches!(hedge.0, First | Hedge));
+    let lost = ledger.attempts().find(|a| a.sent_at.is_some());
+    assert_eq!(lost.and_then(|a| a.dropped), Some(DropReason::Superseded));
+    assert_eq!(layer.handle().won_by_hedge(), 1);
+    assert_idle(&models);
+    log.assert_one_each();
+    assert_eq!(ledger.untried(), 0);
+}
+
+/// The first wins against its hedge, and breaks: the target of the hedge goes on.
+#[tokio::test(start_paused = true)]
+async fn the_target_of_a_hedge_that_lost_may_go_on() {
+    let models = [model(cut(3 * SECOND / 2)), model(whole(SECOND))];
+    let service = built(after_a_second()).layer(resuming(&models));
+    let (text, error) = ask(&service, request()).await;
+    assert_eq!((text, error.map(|e| e.kind())), (words(60), None));
+    assert_eq!(counts(&models), [1, 2]);
+    assert_eq!(models[1].cancelled(), 1);
+    assert_idle(&models);
+}
+
+/// A hedge and a stream that is continued are attempts like others.
+#[tokio::test(start_paused = true)]
+async fn the_cap_of_a_call_holds_for_hedges_and_continued_streams_together() {
+    for (cap, text, seen) in [(2, words(40), [1, 1]), (3, words(60), [2, 1])] {
+        let models = [model(whole(SECOND / 2)), model(cut(SECOND / 2))];
+        models[0].push(whole(9 * SECOND));
+        let service = built(after_a_second()).layer(resuming(&models));
+        let mut request = request();
+        let ledger = request.call.begin().clone();
+        ledger.limit_attempts(cap);
+        let (got, error) = ask(&service, request).await;
+        assert_eq!((got, error.is_some()), (text, cap == 2));
+        assert_eq!((counts(&models), ledger.sent()), (seen.to_vec(), cap));
+        assert_idle(&models);
+    }
+}
+
+/// A target that is asked to go on is retried like any other, within what the call may make.
+#[tokio::test(start_paused = true)]
+async fn a_target_that_goes_on_is_retried_within_the_cap() {
+    let retry = RetryLayer::builder().backoff(Backoff::fixed(100 * MILLI));
+    let retry = retry.budget(RetryBudget::unlimited()).build();
+    let retry = retry.expect("sensible");
+    for (cap, seen) in [(0, [1, 2]), (2, [1, 1])] {
+        let models = [model(cut(MILLI)), model(whole(MILLI))];
+        models[1].push(ErrorKind::Unavailable);
+        let inner: Vec<_> = models.iter().map(|m| retry.layer(m.clone())).collect();
+        let mut request = request();
+        let ledger = request.call.begin().clone();
+        if cap > 0 {
+            ledger.limit_attempts(cap);
+        }
+        let (text, error) = ask(&resuming(&inner), request).await;
+        assert_eq!(counts(&models), seen);
+        let parents: Vec<_> = ledger.attempts().map(|a| (a.cause, a.parent)).collect();
+        if cap == 0 {
+            assert_eq!((text, error.map(|e| e.kind())), (words(60), None));
+            assert_eq!(parents.last(), Some(&(AttemptCause::Retry, Some(1))));
+        } else {
+            assert_eq!((text, error.is_some()), (words(40), true));
+        }
+        assert_idle(&models);
+    }
+}
+
+/// The inner one goes on while it can; then the outer one does, on a target of another group.
+#[tokio::test(start_paused = true)]
+async fn a_failover_in_a_failover_goes_on_first() {
+    let models = [
+        model(cut(MILLI)),
+        model(whole(MILLI).cut_after(50)),
+        model(whole(MILLI)),
+    ];
+    let inner = BoxLlmService::new(resuming(&models[..2]));
+    let outer = Failover::builder()
+        .target(Target::new("near", inner))
+        .target(Target::new("far", BoxLlmService::new(models[2].clone())))
+        .resume(Resume::new())
+        .build()
+        .expect("a good configuration");
+    let mut request = request();
+    let ledger = request.call.begin().clone();
+    let (text, error) = ask(&outer, request).await;
+    assert_eq!((text, error.map(|e| e.kind())), (words(60), None));
+    assert_eq!((counts(&models), ledger.sent()), (vec![1, 1, 1], 3));
+    assert_idle(&models);
+    // Nobody of either goes on: the first failure is told.
+    models[2].set_otherwise(Script::words(3));
+    let (text, error) = ask(&outer, self::request()).await;
+    let error = error.expect("an error");
+    assert_eq!((text, error.kind()), (words(50), ErrorKind::Incomplete));
+    assert_idle(&models);
+}
+
+/// A spliced answer is an answer: whoever asks the same meanwhile has all of it, and it is kept whole; one
+/// that broke is not.
+#[tokio::test(start_paused = true)]
+async fn a_continued_answer_is_shared_and_kept_whole_and_a_broken_one_is_not() {
+    for goes_on in [true, false] {
+        let last = if goes_on {
+            whole(SECOND)
+        } else {
+            Script::words(3)
+        };
+        let models = [model(cut(SECOND).gap(10 * MILLI)), model(last)];
+        let cache = CacheLayer::builder().strategy(Strategy::Aggressive).build();
+        let targets = NAMES.iter().zip(&models);
+        let stack = targets.fold(Preset::new(), |preset, (name, model)| {
+            preset.target(Target::new(*name, model.clone()))
+        });
+        let stack = stack.resume(Resume::new()).cache(cache.expect("sensible"));
+        let stack = stack.build().expect("a good configuration");
+        let asked = |after: Duration| {
+            let stack = stack.clone();
+            async move {
+                tokio::time::sleep(after).await;
+                ask(&stack, request()).await
+            }
+        };
+        // One that leads, one that joins before the first token, one after it.
+        let all = [Duration::ZERO, 500 * MILLI, 1200 * MILLI].map(asked);
+        let due = if goes_on { 60 } else { 40 };
+        for (text, error) in futures_util::future::join_all(all).await {
+            assert_eq!((text, error.is_none()), (words(due), goes_on));
+        }
+        assert_idle(&models);
+        let before = counts(&models);
+        assert_eq!(before, [1, 1], "one asks for all");
+        let (text, error) = ask(&stack, request()).await;
+        assert_eq!((text, error.is_none()), (words(due), goes_on));
+        assert_eq!(counts(&models) == before, goes_on);
+    }
+}
+
+/// The loser of the hedge, the stream that broke and the one that went on are paid for, once each, wherever the
+/// account stands.
+#[tokio::test(start_paused = true)]
+async fn every_attempt_is_paid_for_once() {
+    for outside in [false, true] {
+        let mut prices = PriceTable::empty();
+        let price = Price::new(NanoUsd::from_dollars(1), NanoUsd::from_dollars(10));
+        prices.set("home", "m", price).expect("sensible");
+        let budgets = Budgets::builder().prices(prices).build().expect("sensible");
+        let accounts =
+            |service| BoxLlmService::new(budgets.layer().provider("home").layer(service));
+        let told = whole(SECOND / 2).usage(Usage::new(90, 70));
+        let models = [model(told), model(cut(SECOND / 2))];
+        models[0].push(whole(9 * SECOND));
+        let inner = models.clone().map(|model| {
+            let model = BoxLlmService::new(model);
+            if outside { model } else { accounts(model) }
+        });
+        let hedged = BoxLlmService::new(built(after_a_second()).layer(resuming(&inner)));
+        let service = if outside { accounts(hedged) } else { hedged };
+        let (text, error) = ask(&service, request()).await;
+        assert_eq!((text, error.map(|e| e.kind())), (words(60), None));
+        let output = words(40).len().div_ceil(4) as i64 + 70;
+        let due = NanoUsd::from_nanos((100 + 100 + 90) * 1_000 + output * 10_000);
+        assert_eq!(budgets.handle().report().total().cost, due, "{outside}");
+        assert_eq!(budgets.handle().admitted(), budgets.handle().settled());
+    }
+}
+
+/// Goes on with what was begun if it `continues`, and else rejects that; else plays these scripts, then fails.
+fn scripted(scripts: Vec<Script>, continues: bool) -> ScriptedLlm {
+    let scripts = Mutex::new(scripts);
+    let model = ScriptedLlm::from_fn(move |request: &LlmRequest| {
+        let last = request.as_chat().and_then(|chat| chat.messages.last());
+        match last.filter(|last| last.role == Role::Assistant) {
+            Some(begun) if continues => Script::answer(&words(60)[begun.text().len()..]),
+            Some(_) => ErrorKind::InvalidRequest.into(),
+            None => {
+                let next = scripts.lock().expect("no panic").pop();
+                next.unwrap_or_else(|| ErrorKind::Unavailable.into())
+            }
+        }
+    });
+    model.commits()
+}
+
+fn any_script(random: &mut fastrand::Rng) -> Script {
+    let wait = Duration::from_millis(random.u64(0..4) * 500 + random.u64(0..3));
+    let after = random.usize(0..=60);
+    match random.u8(0..6) {
+        0 => whole(wait),
+        1 => Script::fail(ErrorKind::CircuitOpen).head_after(wait),
+        2 | 3 => whole(wait).cut_after(after),
+        4 => whole(wait).fail_after(after, ErrorKind::Overloaded),
+        _ => Script::fail(ErrorKind::Unavailable).head_after(wait),
+    }
+}
+
+/// One call to targets that do whatever they do, through hedges, failover and retries, by a caller who may leave;
+/// whether it was answered whole, `None` if it was left.
+async fn whatever(random: &mut fastrand::Rng) -> Option<bool> {
+    let (log, outer) = (EndLog::new(), EndLog::new());
+    let models: Vec<_> = (0..random.usize(1..=3))
+        .map(|at| {
+            let scripts = (0..3).map(|_| any_script(random)).collect();
+            scripted(scripts, at == 1).observed_by(&log)
+        })
+        .collect();
+    let retry = RetryLayer::builder().backoff(Backoff::fixed(100 * MILLI));
+    let retry = retry.budget(RetryBudget::unlimited()).max_attempts(3);
+    let retry = retry.build().expect("sensible");
+    let room = random.bool().then_some(1);
+    let targets = NAMES.iter().zip(&models).map(|(name, model)| {
+        let target = Target::new(*name, retry.layer(model.clone()));
+        target.continues(true).max_in_flight(room)
+    });
+    let failover = Failover::builder().targets(targets).resume(Resume::new());
+    let failover = failover.build().expect("sensible");
+    let handle = failover.handle();
+    let layer = built(after_a_second().max_hedges(random.usize(1..=2)));
+    let mut request = request();
+    let ledger = request.call.begin().clone();
+    let cap = random.u32(0..8);
+    if cap > 0 {
+        ledger.limit_attempts(cap);
+    }
+    let leave = random.u8(0..4) == 0;
+    let within = Duration::from_millis(if leave {
+        random.u64(0..5000)
+    } else {
+        3_600_000
+    });
+    let all = async {
+        match layer.layer(failover).oneshot(request).await {
+            Ok(answer) => read(answer.observe(outer.observer())).await,
+            Err(error) => (String::new(), Some(error)),
+        }
+    };
+    let got = tokio::time::timeout(within, all).await.ok();
+    assert!(leave || got.is_some(), "it hangs");
+    let is_whole = got.map(|(text, error)| {
+        let part = error.is_some() && words(60).starts_with(&text);
+        assert!(part || text == words(60), "{text} {error:?}");
+        error.is_none()
+    });
+    // What goes on with a stream is asked beside what the call may make, unless that was capped.
+    let resumed = ledger
+        .attempts()
+        .filter(|a| a.cause == AttemptCause::Resume);
+    let usual = 3 + models.len() - 1 + ledger.hedges() as usize;
+    let most = match cap {
+        0 => usual + resumed.count().min(2 * 2 * models.len()),
+        cap => cap as usize,
+    };
+    assert!(
+        ledger.sent() as usize <= most,
+        "{} of {most}",
+        ledger.sent()
+    );
+    // All that was kept for attempts is given back or used, and places are free.
+    let again = ledger.reserve_hedge(0);
+    assert!(again.is_some() || ledger.sent() == cap, "{ledger:?}");
+    assert!(
+        handle
+            .targets()
+            .iter()
+            .all(|target| target.in_flight() == 0)
+    );
+    assert_idle(&models);
+    log.assert_one_each();
+    outer.assert_one_each();
+    is_whole
+}
+
+#[test]
+fn whatever_targets_do_an_answer_is_whole_or_says_that_it_is_not() {
+    let (mut whole, mut left) = (0, 0);
+    for round in 0..1000 {
+        let mut random = fastrand::Rng::with_seed(round);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime");
+        let told = AssertUnwindSafe(|| runtime.block_on(whatever(&mut random)));
+        match catch_unwind(told) {
+            Ok(Some(is_whole)) => whole += u32::from(is_whole),
+            Ok(None) => left += 1,
+            Err(panic) => {
+                eprintln!("in round {round}");
+                resume_unwind(panic)
+            }
+        }
+    }
+    assert!(whole > 300 && left > 20, "{whole} whole, {left} left");
+}
