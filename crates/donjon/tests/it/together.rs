@@ -272,6 +272,40 @@ async fn a_continued_answer_is_shared_and_kept_whole_and_a_broken_one_is_not() {
     }
 }
 
+/// The call of several goes on as long as one of them waits, also while a target is asked to go on; each leaves
+/// at its own deadline.
+#[tokio::test(start_paused = true)]
+async fn whoever_shares_a_call_has_its_own_deadline_while_the_stream_is_continued() {
+    for (longest, served) in [(30, true), (7, false)] {
+        let models = [model(cut(3 * SECOND)), model(whole(5 * SECOND))];
+        let cache = CacheLayer::builder().strategy(Strategy::Aggressive).build();
+        let targets = NAMES.iter().zip(&models);
+        let stack = targets.fold(Preset::new(), |preset, (name, model)| {
+            preset.target(Target::new(*name, model.clone()))
+        });
+        let stack = stack.resume(Resume::new()).cache(cache.expect("sensible"));
+        let stack = stack.build().expect("a good configuration");
+        let asked = |within: u64| {
+            let request = request().with_timeout(Duration::from_secs(within));
+            async {
+                let began = Instant::now();
+                let (text, error) = ask(&stack, request).await;
+                (text, error.map(|e| e.kind()), began.elapsed().as_secs())
+            }
+        };
+        let (leads, joins) = tokio::join!(asked(4), asked(longest));
+        let late = Some(ErrorKind::Timeout(TimeoutClock::Total));
+        assert_eq!(leads, (words(40), late, 4));
+        let (text, error, took) = joins;
+        match served {
+            true => assert_eq!((text, error, took), (words(60), None, 8)),
+            false => assert_eq!((text, error.is_some(), took), (words(40), true, 7)),
+        }
+        tokio::time::sleep(SECOND).await;
+        assert_idle(&models);
+    }
+}
+
 /// The loser of the hedge, the stream that broke and the one that went on are paid for, once each, wherever the
 /// account stands.
 #[tokio::test(start_paused = true)]
