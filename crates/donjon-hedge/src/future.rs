@@ -309,7 +309,7 @@ where
         let attempt = request
             .call
             .open_attempt_from(AttemptCause::Hedge, Some(parent));
-        attempt.aim_as(race.root.index());
+        attempt.stand_beside(race.root.index());
         room.keep_for(attempt);
         let attempt = attempt.clone();
         let service = this.first.as_mut().service().clone();

@@ -12,10 +12,10 @@
 //! | `retry` | [`retry`]: `Retry-After`, backoff with jitter, a retry budget | yes |
 //! | `timeout` | [`timeout`]: first token, idle, response, total, each its own clock | yes |
 //! | `token-count`, `tokenizer-files` | [`token_count`]: tokens, exact or with their error, and what does not fit a model | `token-count` |
-//! | `failover` | [`failover`]: ordered targets, up to the first token | yes |
+//! | `failover` | [`failover`]: targets by route and health, and streams that go on where another target broke | yes |
 //! | `hedge` | [`hedge`]: a second attempt when the first token is late, within a budget | yes |
 //! | `preset` | [`Preset`] of all of these | yes |
-//! | `providers` | [`providers`]: OpenAI and compatible servers, Anthropic, over any http service | yes |
+//! | `providers` | [`providers`]: OpenAI and compatible servers, Anthropic, Gemini, Ollama, over any http service | yes |
 //! | `hyper-client` | a client for them over hyper and rustls | |
 //! | `serve`, `server` | [`serve`](https://docs.rs/donjon-serve): any service as an OpenAI- and Anthropic-compatible http service | |
 //! | `full` | everything | |

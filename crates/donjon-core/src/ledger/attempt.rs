@@ -71,6 +71,8 @@ pub struct Attempt {
     pub cause: AttemptCause,
     /// The attempt it follows from.
     pub parent: Option<u32>,
+    /// Of a hedge: the first attempt of whoever made it, which may be far from the one that is slow.
+    pub beside: Option<u32>,
     /// The target that was asked.
     pub target: Option<Name>,
     /// The model that was asked, once the leaf or a driver that maps it has said so.
@@ -155,6 +157,13 @@ impl AttemptRef {
         if let Some(model) = other.model.get() {
             slot.set_model(model);
         }
+    }
+
+    /// Says that it is a hedge beside the attempt at `first`, of the same driver, and asks the same target
+    /// for the same model.
+    pub fn stand_beside(&self, first: u32) {
+        self.aim_as(first);
+        self.slot().beside.store(first + 1, Release);
     }
 
     pub(crate) fn is_open(&self) -> bool {

@@ -32,6 +32,8 @@ pub(super) struct Slot {
     /// Whose room it uses; 0 stands for none.
     pub(super) uses: AtomicU32,
     pub(super) parent: AtomicU32,
+    /// The first attempt of the race that it is a hedge in; 0 stands for none.
+    pub(super) beside: AtomicU32,
     pub(super) sent_at: AtomicU64,
     pub(super) first_byte_at: AtomicU64,
     pub(super) committed_at: AtomicU64,
@@ -103,6 +105,7 @@ impl Slot {
         Attempt {
             index,
             parent: self.parent.load(Acquire).checked_sub(1),
+            beside: self.beside.load(Acquire).checked_sub(1),
             cause: match self.cause.load(Relaxed) {
                 1 => AttemptCause::Retry,
                 2 => AttemptCause::Failover,

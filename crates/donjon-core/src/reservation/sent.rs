@@ -11,7 +11,7 @@ use crate::{
 
 /// The attempts that a reservation stands for.
 pub(super) enum Sent {
-    /// This one, and those that repeat it.
+    /// This one, and those that repeat it or that drivers further in make under it.
     Under(AttemptRef),
     /// All of this call from this place on: none was open.
     Since(Arc<Ledger>, u32),
@@ -125,20 +125,34 @@ impl Sent {
     fn attempts(&self) -> Vec<Attempt> {
         match self {
             Self::Under(first) => {
-                let mut all: Vec<Attempt> = Vec::new();
-                for attempt in first.ledger().attempts().skip(first.index() as usize) {
-                    let repeats = attempt.cause == AttemptCause::Retry
-                        && all.iter().any(|one| Some(one.index) == attempt.parent);
-                    if attempt.index == first.index() || repeats {
-                        all.push(attempt);
-                    }
-                }
-                all
+                let from = first.index();
+                let all: Vec<Attempt> = first.ledger().attempts().skip(from as usize).collect();
+                let under = all.iter().filter(|one| is_under(&all, from, one));
+                under.cloned().collect()
             }
             Self::Since(ledger, from) => ledger.attempts().skip(*from as usize).collect(),
             Self::Unknown => Vec::new(),
         }
     }
+}
+
+/// Whether an attempt is the one at `from`, the first of `all`, or was made further in than that: again, or first
+/// by a driver for whom that one stands. What drivers further out make follows from it, too.
+fn is_under(all: &[Attempt], from: u32, attempt: &Attempt) -> bool {
+    let (mut at, mut inside) = (attempt, true);
+    while at.index > from {
+        inside = matches!(at.cause, AttemptCause::Retry | AttemptCause::First);
+        // What a hedge follows from may be far further in than who made it.
+        let above = match at.cause {
+            AttemptCause::Hedge => at.beside,
+            _ => at.parent,
+        };
+        match above.and_then(|above| all.get(above.checked_sub(from)? as usize)) {
+            Some(above) => at = above,
+            None => return false,
+        }
+    }
+    inside
 }
 
 fn is_under_way(attempt: &Attempt) -> bool {

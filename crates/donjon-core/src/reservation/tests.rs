@@ -245,3 +245,34 @@ fn where_nobody_counted_the_account_says_what_a_prompt_is_taken_for() {
     let expected = Settlement::Estimated(Usage::new(66, 0));
     assert_eq!(book.try_iter().collect::<Vec<_>>(), [expected]);
 }
+
+/// What was made further in than a reservation belongs to it, and what was made further out does not, although
+/// both follow from the attempt that it was made for.
+#[test]
+fn attempts_of_drivers_further_in_are_its_own() {
+    let mut request = LlmRequest::chat("m", []);
+    request.call.estimate = Some(Estimate::new(100, 50));
+    let call = &mut request.call;
+    let group = call.open_attempt(AttemptCause::First).clone();
+    let (sender, book) = channel();
+    let reservation = Reservation::new(call, Book(sender));
+    let ledger = group.ledger().clone();
+    let sent = |cause, parent: u32| {
+        let attempt = ledger.attempt(cause, Some(parent));
+        attempt.stamp_sent();
+        attempt
+    };
+    let first = sent(AttemptCause::First, group.index());
+    let hedge = sent(AttemptCause::Hedge, first.index());
+    hedge.stand_beside(first.index());
+    let retry = sent(AttemptCause::Retry, hedge.index());
+    sent(AttemptCause::Failover, retry.index());
+    // By whoever stands further out: beside the group, and after it.
+    let outside = sent(AttemptCause::Hedge, first.index());
+    outside.stand_beside(group.index());
+    sent(AttemptCause::First, outside.index());
+    sent(AttemptCause::Failover, group.index());
+    drop(reservation);
+    let expected = Settlement::Estimated(Usage::new(4 * 100, 0));
+    assert_eq!(book.try_iter().collect::<Vec<_>>(), [expected]);
+}

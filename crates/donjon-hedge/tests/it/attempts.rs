@@ -82,3 +82,21 @@ async fn a_hedge_that_is_refused_before_it_is_sent_uses_up_nothing() {
     assert!(ledger.may_fail_over());
     assert!(built.handle().balance() >= 1.0, "it was given back");
 }
+
+/// So is one that was not sent when the first had answered.
+#[tokio::test(start_paused = true)]
+async fn a_hedge_that_waits_for_its_turn_until_the_first_has_won_uses_up_nothing() {
+    let model = plays([slow("late", 5 * SECOND)]).with_capacity(1);
+    let built = layer(after_a_second().burst(1).budget(0.001));
+    let mut request = capped(2);
+    let ledger = request.call.begin().clone();
+    ask(&built.layer(model.clone()), request)
+        .await
+        .expect("an answer");
+    assert_eq!(
+        (built.handle().hedges(), model.count(), ledger.sent()),
+        (1, 1, 1)
+    );
+    assert!(ledger.may_fail_over());
+    assert!(built.handle().balance() >= 1.0, "it was given back");
+}

@@ -364,6 +364,30 @@ async fn a_caller_in_openais_words_sees_one_answer() {
     }
 }
 
+/// Usage is what everybody here needs, and is shown to those who ask for it.
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_asks_for_no_usage_sees_none() {
+    let body = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hello"}]}"#;
+    for (first, second) in DIALECTS {
+        for second_goes_on in [true, false] {
+            let a = cut();
+            let b = match second_goes_on {
+                true => continuing(),
+                false => crate::always(Script::answer("otherwise")),
+            };
+            let stack = stack([target("a", &a, first), target("b", &b, second)]);
+            let text = post(stack, "/v1/chat/completions", body).await;
+            let events = data(&text);
+            assert!(
+                events.iter().all(|event| !event["usage"].is_object()),
+                "{text}"
+            );
+            let bare = |e: &Value| e["choices"].as_array().is_some_and(Vec::is_empty);
+            assert!(!events.iter().any(bare), "{text}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_caller_in_anthropics_words_sees_one_answer() {
     let body = r#"{"model":"m","stream":true,"max_tokens":500,

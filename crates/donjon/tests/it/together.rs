@@ -1,21 +1,23 @@
 //! Hedges, streams that are continued, failovers in failovers, retries and caches over one call.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::Mutex,
-    time::Duration,
-};
+mod paid;
+mod whatever;
+
+use std::time::Duration;
 
 use donjon::{
     AttemptCause, Body, BoxLlmService, DropReason, ErrorKind, Estimate, Ledger, LlmError,
-    LlmRequest, LlmResponse, Message, NanoUsd, Preset, Role, Usage,
-    budget::{Budgets, Price, PriceTable},
+    LlmRequest, LlmResponse, Message, Preset, TimeoutClock,
     cache::{CacheLayer, Strategy},
     failover::{Failover, Resume, Target},
     hedge::{HedgeBuilder, HedgeLayer},
     retry::{Backoff, RetryBudget, RetryLayer},
 };
-use donjon_testkit::{Script, ScriptedLlm, probe::EndLog};
+use donjon_testkit::{
+    Script, ScriptedLlm,
+    probe::EndLog,
+    upstream::{End, Script as Upstreams},
+};
 use futures_util::StreamExt;
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt};
@@ -272,159 +274,62 @@ async fn a_continued_answer_is_shared_and_kept_whole_and_a_broken_one_is_not() {
     }
 }
 
-/// The loser of the hedge, the stream that broke and the one that went on are paid for, once each, wherever the
-/// account stands.
+/// The call of several goes on as long as one of them waits, also while a target is asked to go on; each leaves
+/// at its own deadline.
 #[tokio::test(start_paused = true)]
-async fn every_attempt_is_paid_for_once() {
-    for outside in [false, true] {
-        let mut prices = PriceTable::empty();
-        let price = Price::new(NanoUsd::from_dollars(1), NanoUsd::from_dollars(10));
-        prices.set("home", "m", price).expect("sensible");
-        let budgets = Budgets::builder().prices(prices).build().expect("sensible");
-        let accounts =
-            |service| BoxLlmService::new(budgets.layer().provider("home").layer(service));
-        let told = whole(SECOND / 2).usage(Usage::new(90, 70));
-        let models = [model(told), model(cut(SECOND / 2))];
-        models[0].push(whole(9 * SECOND));
-        let inner = models.clone().map(|model| {
-            let model = BoxLlmService::new(model);
-            if outside { model } else { accounts(model) }
+async fn whoever_shares_a_call_has_its_own_deadline_while_the_stream_is_continued() {
+    for (longest, served) in [(30, true), (7, false)] {
+        let models = [model(cut(3 * SECOND)), model(whole(5 * SECOND))];
+        let cache = CacheLayer::builder().strategy(Strategy::Aggressive).build();
+        let targets = NAMES.iter().zip(&models);
+        let stack = targets.fold(Preset::new(), |preset, (name, model)| {
+            preset.target(Target::new(*name, model.clone()))
         });
-        let hedged = BoxLlmService::new(built(after_a_second()).layer(resuming(&inner)));
-        let service = if outside { accounts(hedged) } else { hedged };
-        let (text, error) = ask(&service, request()).await;
-        assert_eq!((text, error.map(|e| e.kind())), (words(60), None));
-        let output = words(40).len().div_ceil(4) as i64 + 70;
-        let due = NanoUsd::from_nanos((100 + 100 + 90) * 1_000 + output * 10_000);
-        assert_eq!(budgets.handle().report().total().cost, due, "{outside}");
-        assert_eq!(budgets.handle().admitted(), budgets.handle().settled());
-    }
-}
-
-/// Goes on with what was begun if it `continues`, and else rejects that; else plays these scripts, then fails.
-fn scripted(scripts: Vec<Script>, continues: bool) -> ScriptedLlm {
-    let scripts = Mutex::new(scripts);
-    let model = ScriptedLlm::from_fn(move |request: &LlmRequest| {
-        let last = request.as_chat().and_then(|chat| chat.messages.last());
-        match last.filter(|last| last.role == Role::Assistant) {
-            Some(begun) if continues => Script::answer(&words(60)[begun.text().len()..]),
-            Some(_) => ErrorKind::InvalidRequest.into(),
-            None => {
-                let next = scripts.lock().expect("no panic").pop();
-                next.unwrap_or_else(|| ErrorKind::Unavailable.into())
+        let stack = stack.resume(Resume::new()).cache(cache.expect("sensible"));
+        let stack = stack.build().expect("a good configuration");
+        let asked = |within: u64| {
+            let request = request().with_timeout(Duration::from_secs(within));
+            async {
+                let began = Instant::now();
+                let (text, error) = ask(&stack, request).await;
+                (text, error.map(|e| e.kind()), began.elapsed().as_secs())
             }
+        };
+        let (leads, joins) = tokio::join!(asked(4), asked(longest));
+        let late = Some(ErrorKind::Timeout(TimeoutClock::Total));
+        assert_eq!(leads, (words(40), late, 4));
+        let (text, error, took) = joins;
+        match served {
+            true => assert_eq!((text, error, took), (words(60), None, 8)),
+            false => assert_eq!((text, error.is_some(), took), (words(40), true, 7)),
         }
-    });
-    model.commits()
-}
-
-fn any_script(random: &mut fastrand::Rng) -> Script {
-    let wait = Duration::from_millis(random.u64(0..4) * 500 + random.u64(0..3));
-    let after = random.usize(0..=60);
-    match random.u8(0..6) {
-        0 => whole(wait),
-        1 => Script::fail(ErrorKind::CircuitOpen).head_after(wait),
-        2 | 3 => whole(wait).cut_after(after),
-        4 => whole(wait).fail_after(after, ErrorKind::Overloaded),
-        _ => Script::fail(ErrorKind::Unavailable).head_after(wait),
+        tokio::time::sleep(SECOND).await;
+        assert_idle(&models);
     }
 }
 
-/// One call to targets that do whatever they do, through hedges, failover and retries, by a caller who may leave;
-/// whether it was answered whole, `None` if it was left.
-async fn whatever(random: &mut fastrand::Rng) -> Option<bool> {
-    let (log, outer) = (EndLog::new(), EndLog::new());
-    let models: Vec<_> = (0..random.usize(1..=3))
-        .map(|at| {
-            let scripts = (0..3).map(|_| any_script(random)).collect();
-            scripted(scripts, at == 1).observed_by(&log)
-        })
-        .collect();
-    let retry = RetryLayer::builder().backoff(Backoff::fixed(100 * MILLI));
-    let retry = retry.budget(RetryBudget::unlimited()).max_attempts(3);
-    let retry = retry.build().expect("sensible");
-    let room = random.bool().then_some(1);
-    let targets = NAMES.iter().zip(&models).map(|(name, model)| {
-        let target = Target::new(*name, retry.layer(model.clone()));
-        target.continues(true).max_in_flight(room)
-    });
-    let failover = Failover::builder().targets(targets).resume(Resume::new());
-    let failover = failover.build().expect("sensible");
-    let handle = failover.handle();
-    let layer = built(after_a_second().max_hedges(random.usize(1..=2)));
-    let mut request = request();
-    let ledger = request.call.begin().clone();
-    let cap = random.u32(0..8);
-    if cap > 0 {
-        ledger.limit_attempts(cap);
-    }
-    let leave = random.u8(0..4) == 0;
-    let within = Duration::from_millis(if leave {
-        random.u64(0..5000)
-    } else {
-        3_600_000
-    });
-    let all = async {
-        match layer.layer(failover).oneshot(request).await {
-            Ok(answer) => read(answer.observe(outer.observer())).await,
-            Err(error) => (String::new(), Some(error)),
-        }
-    };
-    let got = tokio::time::timeout(within, all).await.ok();
-    assert!(leave || got.is_some(), "it hangs");
-    let is_whole = got.map(|(text, error)| {
-        let part = error.is_some() && words(60).starts_with(&text);
-        assert!(part || text == words(60), "{text} {error:?}");
-        error.is_none()
-    });
-    // What goes on with a stream is asked beside what the call may make, unless that was capped.
-    let resumed = ledger
-        .attempts()
-        .filter(|a| a.cause == AttemptCause::Resume);
-    let usual = 3 + models.len() - 1 + ledger.hedges() as usize;
-    let most = match cap {
-        0 => usual + resumed.count().min(2 * 2 * models.len()),
-        cap => cap as usize,
-    };
-    assert!(
-        ledger.sent() as usize <= most,
-        "{} of {most}",
-        ledger.sent()
-    );
-    // All that was kept for attempts is given back or used, and places are free.
-    let again = ledger.reserve_hedge(0);
-    assert!(again.is_some() || ledger.sent() == cap, "{ledger:?}");
-    assert!(
-        handle
-            .targets()
-            .iter()
-            .all(|target| target.in_flight() == 0)
-    );
-    assert_idle(&models);
-    log.assert_one_each();
-    outer.assert_one_each();
-    is_whole
-}
-
-#[test]
-fn whatever_targets_do_an_answer_is_whole_or_says_that_it_is_not() {
-    let (mut whole, mut left) = (0, 0);
-    for round in 0..1000 {
-        let mut random = fastrand::Rng::with_seed(round);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .expect("a runtime");
-        let told = AssertUnwindSafe(|| runtime.block_on(whatever(&mut random)));
-        match catch_unwind(told) {
-            Ok(Some(is_whole)) => whole += u32::from(is_whole),
-            Ok(None) => left += 1,
-            Err(panic) => {
-                eprintln!("in round {round}");
-                resume_unwind(panic)
-            }
-        }
-    }
-    assert!(whole > 300 && left > 20, "{whole} whole, {left} left");
+/// Over HTTP: whoever lost is left within moments of the winner's first token, and so is one that answers otherwise
+/// than was shown.
+#[tokio::test(start_paused = true)]
+async fn whoever_is_of_no_use_any_more_is_left_at_once() {
+    let said = |text: String| Upstreams::answer(text).gap(100 * MILLI);
+    let quick = crate::always(said(words(60)).cut_after(40));
+    let slow = crate::always(said(String::from("something else")).first_token_after(9 * SECOND));
+    let stack = crate::preset(&[&slow, &quick]).hedge(built(after_a_second()));
+    let stack = stack.build().expect("a good configuration");
+    let answer = stack.send(crate::streamed()).await.expect("one of them");
+    assert_eq!(answer.head.target.as_deref(), Some("t1"));
+    let won = Instant::now();
+    slow.wait_for(|seen| seen.ended(End::PeerLeft) == 1).await;
+    assert!(won.elapsed() < 50 * MILLI, "{:?}", won.elapsed());
+    drop(answer);
+    // The other one begins otherwise.
+    let other = crate::always(said(format!("no{}", words(60))));
+    let stack = crate::preset(&[&quick, &other]).resume(Resume::new());
+    let stack = stack.build().expect("a good configuration");
+    let (text, error) = read(stack.send(crate::streamed()).await.expect("it begins")).await;
+    let broke = Instant::now();
+    assert_eq!((text, error.is_some()), (words(40), true));
+    other.wait_for(|seen| seen.ended(End::PeerLeft) == 1).await;
+    assert!(broke.elapsed() < 50 * MILLI, "{:?}", broke.elapsed());
 }

@@ -340,3 +340,32 @@ async fn reasoning_that_comes_again_is_not_shown_in_other_words_either() {
     let message = &got.fold.choices[0].message;
     assert_eq!(message.reasoning.as_deref(), Some("so it is "));
 }
+
+/// Those of a token of which a part was shown before are not known.
+#[tokio::test(start_paused = true)]
+async fn probabilities_stay_with_the_tokens_that_they_are_of() {
+    let said = |text: &str| {
+        let json = format!(
+            r#"{{"choices":[{{"index":0,"delta":{{"content":"{text}"}},"logprobs":{{"content":[{{"token":"{text}","logprob":-0.5}}]}}}}]}}"#
+        );
+        Chunk::from_openai(json).expect("a good chunk")
+    };
+    let plays = |pieces: &[&str]| {
+        let script = Script::words(0).no_role().no_usage();
+        let pieces = pieces.iter().enumerate();
+        pieces.fold(script, |script, (at, piece)| {
+            script.chunk_at(at, said(piece))
+        })
+    };
+    let (a, b) = (
+        model(plays(&["A ke", "e"]).cut_after(2)),
+        model(plays(&["A k", "eep", ", so"])),
+    );
+    let got = get(&resuming(&[(&a, false), (&b, false)]), request()).await;
+    let choices = got.chunks.iter().flat_map(|chunk| &chunk.choices);
+    let told: Vec<_> = choices
+        .filter_map(|c| Some((c.content.as_deref()?, c.logprobs.is_some())))
+        .collect();
+    let due = [("A ke", true), ("e", true), ("p", false), (", so", true)];
+    assert_eq!(told, due);
+}

@@ -83,6 +83,11 @@ async fn whoever_stands_outside_pays_for_all_attempts_once() {
         streamed(40) + (words(20).len() + 2).div_ceil(4) as u64 + 70,
     );
     assert_eq!((got.fold.usage, settlement.usage()), (Some(sum), sum));
+    // Cut, broken before it had said anything new, then given anew.
+    let broken = model(cut(30));
+    let (got, settlement) = settled(&[(&a, false), (&broken, false), (&c, false)]).await;
+    let sum = told(100 + 100 + 90, streamed(40) + streamed(30) + 70);
+    assert_eq!((got.fold.usage, settlement.usage()), (Some(sum), sum));
     // One that never says what it used.
     let silent = model(Script::words(60).no_usage());
     let (got, settlement) = settled(&[(&a, false), (&silent, false)]).await;

@@ -161,6 +161,51 @@ async fn the_same_target_is_asked_last_where_that_is_allowed() {
     let got = get(&failover, request()).await;
     assert_eq!(got.kind(), Some(ErrorKind::Timeout(TimeoutClock::Idle)));
     assert_eq!(a.count(), 3);
+    // Nor once more after that.
+    let a = model(ErrorKind::Overloaded).then(cut(40));
+    let failover = builder(&[(&a, false)]).resume(Resume::new().same_target(true));
+    let got = get(&failover.build().expect("good"), request()).await;
+    assert_eq!((got.kind(), a.count()), (Some(ErrorKind::Incomplete), 2));
+}
+
+/// What was begun may be against a policy, which says nothing of what the target can do.
+#[tokio::test(start_paused = true)]
+async fn a_prefill_that_a_policy_forbids_is_no_prefill_that_was_rejected() {
+    let a = model(cut(40));
+    let b = ScriptedLlm::from_fn(|request| match begun(request) {
+        Some(_) => Script::fail(ErrorKind::ContentPolicy),
+        None => Script::words(60),
+    });
+    let b = b.commits();
+    let failover = resuming(&[(&a, false), (&b, true)]);
+    for calls in 1..3 {
+        let got = get(&failover, request()).await;
+        assert_eq!((got.text(), got.kind()), (words(60), None));
+        assert_eq!(
+            (failover.handle().prefill_rejected(), b.count()),
+            (0, 2 * calls)
+        );
+    }
+}
+
+/// Those that could go on are left an attempt by whoever retries further in.
+#[tokio::test(start_paused = true)]
+async fn a_target_that_goes_on_knows_how_many_others_could() {
+    let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let knows = |script: Script| {
+        let seen = seen.clone();
+        let model = ScriptedLlm::from_fn(move |request| {
+            let ledger = request.call.ledger().expect("begun");
+            seen.lock().expect("no panic").push(ledger.untried());
+            script.clone()
+        });
+        model.commits()
+    };
+    let fails = || knows(Script::fail(ErrorKind::Overloaded));
+    let (a, b, c, d) = (knows(cut(40)), fails(), fails(), knows(Script::words(60)));
+    let failover = resuming(&[(&a, false), (&b, false), (&c, false), (&d, false)]);
+    assert_eq!(get(&failover, request()).await.text(), words(60));
+    assert_eq!(*seen.lock().expect("no panic"), [3, 2, 1, 0]);
 }
 
 #[tokio::test(start_paused = true)]
