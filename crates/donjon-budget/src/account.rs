@@ -127,7 +127,8 @@ impl Account {
         for (at, (meter, quota)) in self.meters.iter().zip(&*self.quotas).enumerate() {
             let slot = quota.calendar.slot(now);
             let slot = match &meter.used {
-                None => slot,
+                // As under a hard one: where the clock was set back the period is a later one.
+                None => slot.max(meter.spent.head()),
                 Some(used) => match used.reserve(n, quota.amount.load(Relaxed), slot) {
                     Ok(slot) => slot,
                     Err(used) => {
