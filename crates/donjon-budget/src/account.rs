@@ -203,7 +203,7 @@ impl Account {
     fn place(&self, at: usize, slot: u64) -> (&str, u8) {
         let quota = &self.quotas[at];
         let id = self.meters[at].id.get_or_init(|| {
-            let id = Id::limit(&quota.name, &self.key);
+            let id = Id::limit(quota, &self.key);
             id.text().unwrap_or_default().into()
         });
         let cell = quota.calendar.cell(slot);
