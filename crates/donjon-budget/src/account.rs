@@ -127,7 +127,8 @@ impl Account {
         for (at, (meter, quota)) in self.meters.iter().zip(&*self.quotas).enumerate() {
             let slot = quota.calendar.slot(now);
             let slot = match &meter.used {
-                None => slot,
+                // As under a hard one: where the clock was set back the period is a later one.
+                None => slot.max(meter.spent.head()),
                 Some(used) => match used.reserve(n, quota.amount.load(Relaxed), slot) {
                     Ok(slot) => slot,
                     Err(used) => {
@@ -202,7 +203,7 @@ impl Account {
     fn place(&self, at: usize, slot: u64) -> (&str, u8) {
         let quota = &self.quotas[at];
         let id = self.meters[at].id.get_or_init(|| {
-            let id = Id::limit(&quota.name, &self.key);
+            let id = Id::limit(quota, &self.key);
             id.text().unwrap_or_default().into()
         });
         let cell = quota.calendar.cell(slot);

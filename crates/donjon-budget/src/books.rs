@@ -115,6 +115,13 @@ impl Books {
     }
 }
 
+impl Drop for Books {
+    fn drop(&mut self) {
+        // Two models that serve for each other would hold each other, and all that lines share.
+        self.for_each(|line| line.served.store(None));
+    }
+}
+
 impl fmt::Debug for Books {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Books")
@@ -308,7 +315,8 @@ impl Line {
             return Some(known.clone());
         }
         // The budgets are gone where there is none, and nobody is left to ask for the report.
-        let served = self.core.shared()?.books.of_model(self, model);
+        let shared = self.core.shared()?;
+        let served = shared.books.of_model(self, model);
         self.served.store(Some(served.clone()));
         Some(served)
     }

@@ -110,17 +110,21 @@ impl Held {
     #[inline]
     fn cost(&self, asked: &Line, line: &Line, usage: &Usage) -> Option<u64> {
         let core = &*asked.core;
-        let of = |price: &Price| price.cost(usage, u64::from(self.images), self.tier);
+        let of = |price: &Price| {
+            let cost = price.cost(usage, u64::from(self.images), self.tier);
+            // Where a tier without a price was served unasked, the worst case stands for it.
+            let worst = (self.reserved > 0).then_some(self.reserved);
+            cost.map(amount).or(worst)
+        };
         let priced = core.price_of(line);
         if let Some(price) = &priced.price {
-            // A tier without a price was served unasked: the worst case stands for it.
-            return Some(of(price).map_or(self.reserved, amount));
+            return of(price);
         }
         self.served.as_ref()?;
         let asked = core.price_of(asked);
         let price = asked.price.as_ref()?;
         core.figures.served_unknown.fetch_add(1, Relaxed);
-        Some(of(price).map_or(self.reserved, amount))
+        of(price)
     }
 
     /// Calls `count` with every figure of the report that grows.

@@ -48,6 +48,7 @@ pub(crate) const GPT_4O: &[Row] = &[
         "2025-10",
     ),
     row(&["gpt-4.1"], [1_047_576, 0, 32_768], MODELS_DEV, "2026-09"),
+    row(&["gpt-audio"], [128_000, 0, 16_384], OPENAI, "2026-09"),
 ];
 pub(crate) const GPT_4O_MINI: &[Row] = &[row(
     &["gpt-4o-mini"],

@@ -13,7 +13,8 @@ use crate::{count::Count, tokenizer::Tokenizer};
 pub struct Sampling {
     /// How many bytes of a prompt are counted in full; what is remembered costs none.
     pub above: usize,
-    /// How many samples are taken of the rest, evenly; each has 2 KiB.
+    /// How many samples are taken of the rest, evenly; each has 2 KiB. With fewer than four, or where the rest is not
+    /// twice as long as that many, all of it is counted: too few say nothing of their error.
     pub samples: usize,
 }
 

@@ -9,13 +9,14 @@ use super::{Journal, Record, Store, StoreError, generations::Generations};
 
 const RECORDS: TableDefinition<'_, &str, Vec<u64>> = TableDefinition::new("donjon-budget-1");
 
-/// Keeps what was spent in one file, which one process at a time can have open.
+/// Keeps what was spent in one file, which one process at a time can have open: until the budgets are gone and
+/// the last call under them is settled.
 ///
 /// Beside it stand, while it is open and after a kill, the files of its journal: those of its name with `.journal-` and a
 /// number behind it. They belong to it: whoever moves the one moves the others.
 #[derive(Debug)]
 pub struct FileStore {
-    database: Database,
+    database: Arc<Database>,
     journal: Arc<Generations>,
 }
 
@@ -30,9 +31,9 @@ impl FileStore {
         let failed = |error: redb::DatabaseError| {
             StoreError::new(format!("{} cannot be opened", path.display())).with_source(error)
         };
-        let database = Database::create(path).map_err(failed)?;
-        // Nobody else has it open, so the journal beside it is nobody else's.
-        let journal = Arc::new(Generations::beside(path)?);
+        let database = Arc::new(Database::create(path).map_err(failed)?);
+        // Nobody else has it open, so the journal beside it is nobody else's, as long as somebody writes to it.
+        let journal = Arc::new(Generations::beside(path, database.clone())?);
         Ok(Self { database, journal })
     }
 

@@ -17,6 +17,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use redb::Database;
 
 use super::{Closed, Journal, StoreError, frame};
 
@@ -29,6 +30,8 @@ pub(crate) struct Generations {
     current: ArcSwapOption<Generation>,
     /// Those that are closed and still there, in ascending order.
     closed: Mutex<Vec<u64>>,
+    /// Held, so that nobody else opens the store and takes away what is still written to.
+    _store: Arc<Database>,
 }
 
 #[derive(Debug)]
@@ -40,9 +43,9 @@ struct Generation {
 }
 
 impl Generations {
-    /// Those beside the store at `store`; whoever calls this has that open, and no other process has.
-    pub(crate) fn beside(store: &Path) -> Result<Self, StoreError> {
-        let mut name = store.as_os_str().to_owned();
+    /// Those beside the `store` at `path`.
+    pub(crate) fn beside(path: &Path, store: Arc<Database>) -> Result<Self, StoreError> {
+        let mut name = path.as_os_str().to_owned();
         name.push(".journal-");
         // The process may go to another folder meanwhile.
         let path = std::path::absolute(name)
@@ -55,6 +58,7 @@ impl Generations {
             path,
             current: ArcSwapOption::empty(),
             closed: Mutex::new(closed),
+            _store: store,
         })
     }
 

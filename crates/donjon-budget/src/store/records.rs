@@ -6,7 +6,11 @@ use donjon_core::{Key, Name};
 use serde::{Deserialize, Serialize};
 
 use super::Record;
-use crate::{books::LineKey, shared::Shared};
+use crate::{
+    account::{Quota, Scope},
+    books::LineKey,
+    shared::Shared,
+};
 
 /// Of what a record is.
 #[derive(Debug, Serialize, Deserialize)]
@@ -16,6 +20,8 @@ pub(crate) enum Id {
     /// takes the place of the one before. A rolling period has a cell for each of its steps.
     Limit {
         limit: Arc<str>,
+        /// How its periods are numbered: the numbers of another kind say nothing.
+        per: Arc<str>,
         key: Vec<Arc<str>>,
         /// Without one it is the name of all cells together.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,9 +42,10 @@ pub(crate) enum Id {
 
 impl Id {
     /// Of what a key has spent under a limit.
-    pub(crate) fn limit(name: &Arc<str>, key: &Key) -> Self {
+    pub(crate) fn limit(quota: &Quota, key: &Key) -> Self {
         Self::Limit {
-            limit: name.clone(),
+            limit: quota.name.clone(),
+            per: quota.calendar.period().to_string().into(),
             key: match key {
                 Key::Name(name) => vec![name.clone()],
                 Key::Pair(one, other) => vec![one.clone(), other.clone()],
@@ -93,8 +100,11 @@ impl Id {
 
     fn celled(&self, at: Option<u64>) -> Self {
         match self {
-            Self::Limit { limit, key, .. } => Self::Limit {
+            Self::Limit {
+                limit, per, key, ..
+            } => Self::Limit {
                 limit: limit.clone(),
+                per: per.clone(),
                 key: key.clone(),
                 cell: at,
             },
@@ -121,7 +131,7 @@ pub(crate) fn changed(shared: &Shared) -> Vec<Record> {
                 return;
             }
             for (meter, quota) in account.meters.iter().zip(&*account.quotas) {
-                let id = Id::limit(&quota.name, &account.key);
+                let id = Id::limit(quota, &account.key);
                 meter.spent.held(|period, amount| {
                     let id = id.with_cell(quota.calendar.cell(period));
                     records.extend(id.record(vec![period, amount]));
@@ -157,12 +167,14 @@ pub(crate) fn restore(shared: &Shared, records: Vec<Record>) -> Vec<String> {
     let mut past = Vec::new();
     for record in records {
         match Id::parse(&record.id) {
-            Some(Id::Limit { limit, key, .. }) => {
+            Some(Id::Limit {
+                limit, per, key, ..
+            }) => {
                 let &[period, amount] = &*record.figures else {
                     continue;
                 };
                 // A limit that is not configured now may be again.
-                let Some((scope, at)) = shared.quota(&limit) else {
+                let Some((scope, at)) = quota(shared, &limit, &per) else {
                     continue;
                 };
                 if scope.quotas[at].calendar.over_at(period) <= now {
@@ -207,10 +219,16 @@ pub(crate) fn restore(shared: &Shared, records: Vec<Record>) -> Vec<String> {
 
 /// Whether nobody will ask for what was spent in this period.
 pub(crate) fn is_past(shared: &Shared, id: &Id, period: u64) -> bool {
-    let Id::Limit { limit, .. } = id else {
+    let Id::Limit { limit, per, .. } = id else {
         return false;
     };
-    shared.quota(limit).is_some_and(|(scope, at)| {
+    quota(shared, limit, per).is_some_and(|(scope, at)| {
         scope.quotas[at].calendar.over_at(period) <= shared.clock.nanos()
     })
+}
+
+/// The limit of this name, if it has the same kind of periods as when it was kept.
+fn quota<'a>(shared: &'a Shared, limit: &str, per: &str) -> Option<(&'a Scope, usize)> {
+    let (scope, at) = shared.quota(limit)?;
+    (scope.quotas[at].calendar.period().to_string() == per).then_some((scope, at))
 }

@@ -46,6 +46,27 @@ async fn a_clock_that_is_set_back_opens_no_past_period() {
     }
 }
 
+/// What is spent meanwhile counts in the period that goes on, under a soft limit as under a hard one.
+#[tokio::test(start_paused = true)]
+async fn a_soft_limit_counts_while_the_clock_is_behind() {
+    let limit = || Limit::soft(tokens(250));
+    for limit in [limit().per_day(), limit().rolling(Duration::from_secs(DAY))] {
+        let clock = Clock::new();
+        let builder = builder().clock(clock.wall()).limit(limit.clone());
+        let (service, handle) = around(&model(), builder);
+        let mut events = handle.events().listen();
+        passes(&service, expecting(50, 50)).await;
+        clock.back(3 * DAY);
+        for _ in 0..3 {
+            passes(&service, expecting(50, 50)).await;
+        }
+        let spent = standing(&handle, &limit, &Key::Global).0;
+        assert_eq!(spent, tokens(400), "{limit}");
+        let told = std::iter::from_fn(|| events.try_next()).count();
+        assert_eq!(told, 1, "{limit}");
+    }
+}
+
 /// A call is settled where it was charged, wherever the clock is by then.
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_is_set_under_a_call_charges_it_once() {

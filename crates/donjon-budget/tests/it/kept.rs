@@ -12,7 +12,7 @@ use donjon_budget::{Budgets, FileStore, Limit};
 use donjon_core::{Key, KeyBy, NanoUsd, Usage};
 use donjon_testkit::{Script, ScriptedLlm};
 
-use crate::{around, builder, expecting, passes, standing, tokens};
+use crate::{Clock, around, builder, expecting, passes, send, standing, tokens};
 
 fn model() -> ScriptedLlm {
     ScriptedLlm::new(Script::answer("hi").usage(Usage::new(60, 40)))
@@ -65,6 +65,90 @@ async fn what_was_spent_is_there_after_a_restart() {
         drop((service, handle));
         assert_eq!(spent(&path), tokens(500 * round));
     }
+}
+
+/// Periods are numbered each in its own way: what was kept by the days of a limit says nothing of its months.
+#[tokio::test]
+async fn a_limit_that_changes_its_period_begins_anew() {
+    let hour = Duration::from_secs(3_600);
+    let named = || Limit::hard(tokens(250)).name("team");
+    let periods = [
+        named().per_week(),
+        named().per_day(),
+        named().per_month(),
+        named().rolling(hour * 24),
+        named().rolling(hour),
+        named().per_day(),
+        named().per_day(),
+    ];
+    for journaled in [true, false] {
+        for pair in periods.windows(2) {
+            let (before, after) = (&pair[0], &pair[1]);
+            let folder = tempfile::tempdir().expect("a folder");
+            let path = folder.path().join("budget");
+            let open = |limit: &Limit, clock: &Clock| {
+                let store = FileStore::open(&path).expect("it opens");
+                let builder = builder().clock(clock.wall()).limit(limit.clone());
+                around(&model(), builder.store(store).journal(journaled))
+            };
+            let clock = Clock::new();
+            let spent = |handle: &donjon_budget::BudgetHandle| {
+                let standing = handle.standing("team", &Key::Global);
+                standing.expect("there is such a limit").spent
+            };
+            let (service, handle) = open(before, &clock);
+            passes(&service, expecting(50, 50)).await;
+            passes(&service, expecting(50, 50)).await;
+            drop((service, handle));
+            let (service, handle) = open(after, &clock);
+            let same = before.period() == after.period();
+            let kept = if same { tokens(200) } else { tokens(0) };
+            assert_eq!(spent(&handle), kept, "{before} {after}");
+            assert_eq!(handle.report().total().cost, tokens(200));
+            // A new period comes when it should.
+            clock.forward(40 * 24 * 3_600);
+            passes(&service, expecting(50, 50)).await;
+            drop((service, handle));
+            let (_, handle) = open(after, &clock);
+            assert_eq!(spent(&handle), tokens(100), "{before} {after}");
+        }
+    }
+}
+
+/// While a call is under way nobody else has the file: what it has used would be written where nobody reads it.
+#[tokio::test]
+async fn the_file_is_open_until_the_last_call_is_settled() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("budget");
+    let model = ScriptedLlm::new(Script::words(3).usage(Usage::new(60, 40)).model("served"));
+    let (service, handle) = around(&model, opened(&path));
+    let dollar = NanoUsd::from_dollars(1);
+    let price = donjon_budget::Price::new(dollar, dollar);
+    handle.set_price("p", "served", price).expect("a price");
+    let request = expecting(100, 100).streamed();
+    let answer = send(&service, request).await.expect("it passes");
+    drop((service, handle));
+    FileStore::open(&path).expect_err("a stream is still read");
+    answer.collect().await.expect("a whole answer");
+    assert_eq!(spent(&path), tokens(100));
+}
+
+/// Each names the other as the model that served; nothing of them is left behind.
+#[tokio::test]
+async fn models_that_serve_for_each_other_let_go_of_the_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("budget");
+    let served = |name| Script::answer("hi").usage(Usage::new(60, 40)).model(name);
+    let model = ScriptedLlm::new(served("m")).then(served("twin"));
+    let (service, handle) = around(&model, opened(&path));
+    let dollar = NanoUsd::from_dollars(1);
+    let price = donjon_budget::Price::new(dollar, dollar);
+    handle.set_price("p", "twin", price).expect("a price");
+    passes(&service, expecting(100, 100)).await;
+    passes(&service, expecting(100, 100).with_model("twin")).await;
+    assert_eq!(handle.report().by_model().len(), 2);
+    drop((service, handle));
+    FileStore::open(&path).expect("nobody has it");
 }
 
 /// How many tasks of the child spend at once.

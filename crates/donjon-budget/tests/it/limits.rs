@@ -134,6 +134,25 @@ async fn an_unknown_price_is_refused_allowed_or_told() {
     }
 }
 
+/// A model whose price is known, but not at the tier that is asked for.
+#[tokio::test(start_paused = true)]
+async fn a_tier_without_a_price_is_an_unknown_price() {
+    let asking = || {
+        let mut request = expecting(50, 50);
+        let chat = request.edit_chat().expect("a chat");
+        let tier = serde_json::value::to_raw_value("priority").expect("JSON");
+        chat.extra.insert("service_tier", tier);
+        request
+    };
+    let (service, _) = around(&model(), builder());
+    refused(&service, asking()).await;
+    let (service, handle) = around(&model(), builder().unknown_price(UnknownPrice::Allow));
+    passes(&service, asking()).await;
+    let total = handle.report().total();
+    assert_eq!((total.attempts, total.unpriced), (1, 1));
+    assert_eq!(total.cost, tokens(0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn tags_have_limits_and_reports() {
     let limit = Limit::hard(tokens(100)).by_tag("team");

@@ -11,7 +11,7 @@ use donjon::{
     pool::PoolLayer,
     rate_limit::{Limit as Quota, RateLimitLayer},
     retry::RetryLayer,
-    token_count::{Estimator, Model, Rules, TokenCountLayer},
+    token_count::{Estimator, Model, Registry, Rules, TokenCountLayer},
 };
 use donjon_testkit::{Script, ScriptedLlm};
 use tower::{Layer, Service, ServiceExt};
@@ -295,4 +295,33 @@ async fn a_limit_of_callers_is_charged_what_was_counted() {
         .map(|(name, figures)| (&**name, figures.calls))
         .collect();
     assert_eq!(names, [("large", 2)]);
+}
+
+/// What the list of prices says of a model is not denied by what is known of its window.
+#[test]
+fn prices_and_windows_agree() {
+    let models = Registry::known();
+    let mut apart = Vec::new();
+    for (_, name, price) in PriceTable::embedded().iter() {
+        let Some((_, model)) = models.get(name) else {
+            apart.push(format!("{name}: no window"));
+            continue;
+        };
+        let takes = model.max_input.or(model.context).unwrap_or(u64::MAX);
+        let longest = price.max_output.filter(|most| *most > 0);
+        if let (Some(priced), Some(known)) = (longest, model.max_output)
+            && priced != known
+        {
+            apart.push(format!("{name}: answers of {priced} and of {known}"));
+        }
+        if longest.is_some_and(|most| most > model.context.unwrap_or(u64::MAX)) {
+            apart.push(format!("{name}: an answer longer than its window"));
+        }
+        // These took longer prompts until April 2026, by a header of a trial, and that was their price.
+        let trial = ["claude-sonnet-4", "claude-sonnet-4-5"].contains(&name);
+        if !trial && price.long_context.iter().any(|long| long.above >= takes) {
+            apart.push(format!("{name}: a price for prompts that it does not take"));
+        }
+    }
+    assert!(apart.is_empty(), "{apart:#?}");
 }

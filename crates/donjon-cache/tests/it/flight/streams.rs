@@ -3,7 +3,8 @@
 use donjon_cache::flight::{Flights, SingleFlightLayer};
 use donjon_core::{Body, ErrorKind, LlmResponse, ResponseStream, Usage};
 use donjon_testkit::{Script, ScriptedLlm};
-use tower::Layer;
+use tokio::time::Instant;
+use tower::{Layer, Service};
 
 use super::{SECOND, around, request, send};
 use crate::{chunks, told_no_usage, written};
@@ -146,6 +147,27 @@ async fn one_who_reads_too_slowly_is_let_go_of() {
         }
     };
     assert_ne!(error.kind(), ErrorKind::Incomplete, "{error}");
+}
+
+/// Nor does one whose call is never polled.
+#[tokio::test(start_paused = true)]
+async fn one_who_is_never_polled_is_let_go_of() {
+    let model = ScriptedLlm::new(Script::words(200));
+    let flights = Flights::builder().max_bytes(2_048).max_stall(5 * SECOND);
+    let layer = SingleFlightLayer::new(flights.build().expect("sensible"));
+    let mut service = layer.layer(model.clone());
+    for first in [true, false] {
+        let idle = first.then(|| service.call(request().streamed()));
+        let read = service.call(request().streamed());
+        let idle = idle.unwrap_or_else(|| service.call(request().streamed()));
+        let began = Instant::now();
+        let text = read.await.expect("a stream").text().await;
+        let text = text.expect("the one who reads has all of it");
+        assert_eq!(text.split_whitespace().count(), 200);
+        assert_eq!(began.elapsed(), 5 * SECOND);
+        idle.await.expect_err("too late");
+    }
+    assert_eq!((layer.handle().let_go(), model.count()), (2, 2));
 }
 
 #[tokio::test(start_paused = true)]
