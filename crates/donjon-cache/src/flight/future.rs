@@ -55,7 +55,10 @@ where
     S::Future: Send,
 {
     fn call(self, request: LlmRequest) -> BoxLlmFuture {
-        Box::pin(ReadyCall::new(self.service, request))
+        // Made where it is to lie.
+        let place = Box::new_uninit();
+        let call = Box::write(place, ReadyCall::new(self.service, request));
+        Box::into_pin(call)
     }
 }
 
@@ -114,6 +117,9 @@ impl<C: Calls> Flying<C> {
         let result = loop {
             match &mut self.state {
                 State::Waits(member, again) => {
+                    if let Some(answer) = ready!(member.poll_whole(&mut self.timer, cx)) {
+                        break answer;
+                    }
                     match ready!(member.poll_head(&mut self.timer, cx)) {
                         Ok(Found::All(answer)) => break answer,
                         Ok(Found::Stream(head, choices)) => {

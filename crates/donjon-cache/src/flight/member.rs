@@ -18,7 +18,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
     flights::Shared,
-    slot::{Closed, Found, Left, Place, Slot, Step, Upstream},
+    slot::{Closed, Found, Left, Place, Slot, Step, Upstream, coalesce},
     sync::{Mutex, MutexGuard, lock},
     turns::Wakes,
 };
@@ -58,7 +58,7 @@ impl Flight {
         // Who waits as long as it takes waits longer than whoever joins.
         let until = deadline.map(|until| (until, request.call.share().clone()));
         let (asked, streamed) = (request.question(), request.is_stream());
-        let (slot, seat) = Slot::new(call(request));
+        let slot = Mutex::new(Slot::new(call(request)));
         Member {
             flight: Arc::new(Self {
                 key,
@@ -67,9 +67,9 @@ impl Flight {
                 streamed,
                 written: OnceLock::new(),
                 until,
-                slot: Mutex::new(slot),
+                slot,
             }),
-            seat: Some(seat),
+            seat: Some(0),
             deadline,
         }
     }
@@ -200,6 +200,21 @@ impl Flight {
             self.shared.panicked(self);
         }
         turn
+    }
+
+    /// The call is back from whoever was alone with it, and came to this.
+    #[cold]
+    fn publish(self: &Arc<Self>, step: Step, panicked: bool) {
+        let mut wakes = Wakes::default();
+        let rules = &self.shared.rules;
+        let closed = lock(&self.slot).publish(Upstream::Over, step, rules, &mut wakes);
+        wakes.wake();
+        if closed != Closed::No {
+            self.shared.closed(self, closed);
+        }
+        if panicked {
+            self.shared.panicked(self);
+        }
     }
 
     fn waker(self: &Arc<Self>) -> Waker {
@@ -346,6 +361,98 @@ impl Member {
         self.deadline.is_some_and(|at| at <= Instant::now())
     }
 
+    /// Waits for the answer, as far as it comes whole, and as long as this member is alone with the call
+    /// or has nothing to do but to wait. None says that [`poll_head`](Self::poll_head) knows more.
+    #[inline]
+    pub(crate) fn poll_whole(
+        &mut self,
+        timer: &mut Timer,
+        cx: &mut task::Context<'_>,
+    ) -> Poll<Option<Result<LlmResponse, LlmError>>> {
+        let Some(seat) = self.seat else {
+            return Poll::Ready(None);
+        };
+        let mut slot = lock(&self.flight.slot);
+        if let Some((answer, waker)) = slot.whole(seat) {
+            drop(slot);
+            drop(waker);
+            self.seat = None;
+            return Poll::Ready(Some(Ok(answer)));
+        }
+        if let Some(call) = slot.take_alone() {
+            drop(slot);
+            return self.drive_alone(seat, call, timer, cx);
+        }
+        let Some(old) = slot.wait(seat, cx.waker()) else {
+            return Poll::Ready(None);
+        };
+        drop(slot);
+        drop(old);
+        self.poll_deadline(timer, cx)
+    }
+
+    /// Drives the call with this member's own waker.
+    #[inline]
+    fn drive_alone(
+        &mut self,
+        seat: u32,
+        mut call: BoxLlmFuture,
+        timer: &mut Timer,
+        cx: &mut task::Context<'_>,
+    ) -> Poll<Option<Result<LlmResponse, LlmError>>> {
+        // What is dropped here has told its end before anybody is told.
+        let driven = catch_unwind(AssertUnwindSafe(|| match call.as_mut().poll(cx) {
+            Poll::Pending => Err(call),
+            Poll::Ready(result) => {
+                drop(call);
+                Ok(result)
+            }
+        }));
+        let (step, panicked) = match driven {
+            Ok(Err(call)) => {
+                let mut wakes = None;
+                let old =
+                    lock(&self.flight.slot).give_back_alone(call, seat, cx.waker(), &mut wakes);
+                drop(old);
+                if let Some(wakes) = wakes {
+                    wakes.wake();
+                }
+                return self.poll_deadline(timer, cx);
+            }
+            Ok(Ok(Ok(mut answer))) if !answer.is_stream() => {
+                let mut slot = lock(&self.flight.slot);
+                if let Some((first, left)) = slot.end_alone(seat) {
+                    drop(slot);
+                    self.seat = None;
+                    self.flight.settle(left);
+                    if !first {
+                        coalesce(&mut answer.head);
+                    }
+                    return Poll::Ready(Some(Ok(answer)));
+                }
+                drop(slot);
+                (Step::Answer(Ok(answer)), false)
+            }
+            Ok(Ok(result)) => (Step::Answer(result), false),
+            Err(panic) => (Step::End(Err(panicked(&*panic))), true),
+        };
+        self.flight.publish(step, panicked);
+        Poll::Ready(None)
+    }
+
+    #[inline]
+    fn poll_deadline(
+        &self,
+        timer: &mut Timer,
+        cx: &mut task::Context<'_>,
+    ) -> Poll<Option<Result<LlmResponse, LlmError>>> {
+        let Some(at) = self.deadline else {
+            return Poll::Pending;
+        };
+        ready!(poll_timer(timer, at, cx));
+        Poll::Ready(self.is_late().then(|| Err(Call::deadline_error())))
+    }
+
     /// Waits for the head of the answer. It is to be dropped after an error.
     pub(crate) fn poll_head(
         &mut self,
@@ -355,14 +462,8 @@ impl Member {
         let Some(seat) = self.seat else {
             return Poll::Pending;
         };
-        let mut slot = lock(&self.flight.slot);
-        if let Some((answer, waker)) = slot.whole(seat) {
-            drop(slot);
-            drop(waker);
-            self.seat = None;
-            return Poll::Ready(Ok(Found::All(Ok(answer))));
-        }
-        let turn = self.flight.turn(slot, Head(seat), cx);
+        let flight = &self.flight;
+        let turn = flight.turn(lock(&flight.slot), Head(seat), cx);
         self.poll(turn, Head(seat), timer, cx)
     }
 
