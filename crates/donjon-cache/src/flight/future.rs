@@ -16,7 +16,7 @@ use futures_core::Stream;
 use tower_service::Service;
 
 use super::{
-    member::{Member, Timer},
+    member::{Member, Simply, Timer},
     slot::Found,
 };
 
@@ -117,8 +117,18 @@ impl<C: Calls> Flying<C> {
         let result = loop {
             match &mut self.state {
                 State::Waits(member, again) => {
-                    if let Some(answer) = ready!(member.poll_whole(&mut self.timer, cx)) {
-                        break answer;
+                    match member.poll_whole(&mut self.timer, cx) {
+                        Simply::Whole(head, completion) => {
+                            self.state = State::Over;
+                            return Poll::Ready(Ok(LlmResponse::complete(head, completion)));
+                        }
+                        Simply::Polled(polled) => {
+                            if polled.is_ready() {
+                                self.state = State::Over;
+                            }
+                            return polled;
+                        }
+                        Simply::No => {}
                     }
                     match ready!(member.poll_head(&mut self.timer, cx)) {
                         Ok(Found::All(answer)) => break answer,

@@ -199,9 +199,10 @@ impl Slot {
     }
 
     /// The answer, if it came whole and others want it too: whoever is told of it has most often only
-    /// to copy it, and leaves. The waker that is left over is to be dropped without the lock.
-    #[inline]
-    pub(crate) fn whole(&mut self, seat: u32) -> Option<(LlmResponse, Option<Waker>)> {
+    /// to copy it, and leaves. In parts, of which one is made where it is handed over. The waker that is
+    /// left over is to be dropped without the lock.
+    #[inline(always)]
+    pub(crate) fn whole(&mut self, seat: u32) -> Option<(Head, Completion, Option<Waker>)> {
         let Answer::Whole(head, completion) = &self.answer else {
             return None;
         };
@@ -209,11 +210,12 @@ impl Slot {
             return None;
         }
         let first = self.turns.member(seat)?.first;
-        let mut answer = LlmResponse::complete(head.clone(), completion.clone());
+        let waker = self.turns.leave_ended(seat);
+        let mut head = head.clone();
         if !first {
-            coalesce(&mut answer.head);
+            coalesce(&mut head);
         }
-        Some((answer, self.turns.leave_ended(seat)))
+        Some((head, completion.clone(), waker))
     }
 
     /// What there is at the head of the answer.
