@@ -182,7 +182,7 @@ where
         if let Some(entry) = fetched
             && state.remember(asked.key, &entry, asked.since)
         {
-            match state.judge(&request, || asked, Some(entry), state.now()) {
+            match state.judge(&request, || asked, Some(entry), || state.now()) {
                 Found::Answer(given) => return Step::Answered { given: Some(given) },
                 Found::Renew(given, renewal) => {
                     renew(&state, renewing, inner, request, renewal);

@@ -54,12 +54,12 @@ impl Memory {
     }
 
     /// Keeps `entry`, and tells how many others had to go.
-    pub(crate) fn insert(&self, key: CacheKey, entry: Arc<Entry>) -> usize {
+    pub(crate) fn insert(&self, key: CacheKey, entry: &Arc<Entry>) -> usize {
         let dead = entry.times.dead();
         let mut gone = self.table.insert_with_lifecycle(key, entry.clone());
         // Out of the shard's lock: an answer may take its time to be dropped. What was replaced is
         // among them; it did not have to go for others, and its place in the calendar is taken.
-        let replaced = |(other, old): &(CacheKey, _)| *other == key && !Arc::ptr_eq(old, &entry);
+        let replaced = |(other, old): &(CacheKey, _)| *other == key && !Arc::ptr_eq(old, entry);
         let at = gone.iter().position(replaced);
         let replaced = at.map(|at| gone.swap_remove(at).1);
         self.calendar

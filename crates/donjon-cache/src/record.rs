@@ -92,7 +92,10 @@ impl Observer for Recorder {
         };
         match kept {
             Ok(kept) => self.keep(kept),
-            Err(why) => self.state.refuse(why),
+            Err(why) => {
+                self.state.refuse(why);
+                self.state.sweep(self.state.now());
+            }
         }
     }
 }
@@ -169,7 +172,9 @@ impl Recorder {
             self.state.refuse(Refused::Cached);
             return;
         }
-        let times = Times::new(self.state.now(), &self.asked.policy);
+        let now = self.state.now();
+        self.state.sweep(now);
+        let times = Times::new(now, &self.asked.policy);
         let question = &self.question;
         let (model, identity) = (question.model().clone(), question.identity().clone());
         let entry = Entry::new(head, model, identity, kept, times);

@@ -144,22 +144,32 @@ impl State {
         };
         let key = CacheKey::of(request, self.config.scope);
         let since = self.invalidations.load(SeqCst);
-        let now = self.now();
         let entry = if request.cache().no_cache {
             None
         } else {
             self.memory.get(&key)
         };
-        let swept = self.memory.sweep(now);
-        if swept > 0 {
-            self.counts.add(Count::Expired as usize, swept as u64);
-        }
+        // Where there is nothing, whoever hears the answer looks at the clock.
+        let now = || {
+            let now = self.now();
+            self.sweep(now);
+            now
+        };
         let asked = || Asked {
             key,
             policy: term.policy(),
             since,
         };
         self.judge(request, asked, entry, now)
+    }
+
+    /// Releases some of what is good for nothing.
+    #[inline]
+    pub(crate) fn sweep(&self, now: Moment) {
+        let swept = self.memory.sweep(now);
+        if swept > 0 {
+            self.counts.add(Count::Expired as usize, swept as u64);
+        }
     }
 
     /// What `entry`, wherever it was found, is good for.
@@ -169,11 +179,12 @@ impl State {
         request: &LlmRequest,
         asked: impl FnOnce() -> Asked,
         entry: Option<Arc<Entry>>,
-        now: Moment,
+        now: impl FnOnce() -> Moment,
     ) -> Found {
         let directive = request.cache();
         let mut fallback = None;
         if let Some(entry) = entry {
+            let now = now();
             let age = entry.times.state(now);
             let too_old = directive
                 .max_age
@@ -290,7 +301,7 @@ impl State {
 
     /// Puts `entry` into memory, unless it was invalidated while it was on its way.
     pub(crate) fn remember(&self, key: CacheKey, entry: &Arc<Entry>, since: u64) -> bool {
-        let evicted = self.memory.insert(key, entry.clone());
+        let evicted = self.memory.insert(key, entry);
         self.counts.add(Count::Evicted as usize, evicted as u64);
         // Looked at afterwards: whoever invalidates says so before they look for entries.
         if self.invalidations.load(SeqCst) != since && self.was_invalidated(&key, entry, since) {

@@ -37,8 +37,11 @@ where
     S::Future: Send,
 {
     fn call(self, request: LlmRequest) -> BoxLlmFuture {
+        // Made where it is to lie.
+        let place = Box::new_uninit();
         let recorder = Recorder::new(self.state, self.asked, &request);
-        Box::pin(heard(self.inner, request, recorder))
+        let call = Box::write(place, heard(self.inner, request, recorder));
+        Box::into_pin(call)
     }
 }
 

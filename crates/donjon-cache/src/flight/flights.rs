@@ -307,7 +307,7 @@ impl Shared {
         calls: impl FnOnce() -> C,
         late: impl FnOnce(&LlmRequest) -> Option<T>,
     ) -> Result<Flying<C>, T> {
-        let streamed = request.is_stream();
+        let (streamed, deadline) = (request.is_stream(), request.call.deadline());
         loop {
             let mut shard = lock(self.shard(&key));
             let alike = match shard.entry(key) {
@@ -317,20 +317,22 @@ impl Shared {
                     if let Some(late) = late(&request) {
                         return Err(late);
                     }
-                    let member = self.begin(key, request, calls());
+                    let flight = self.begin(key, request, calls());
                     let mut alike = Alike::default();
-                    *alike.of_kind(streamed) = Some(member.flight.clone());
+                    *alike.of_kind(streamed) = Some(flight.clone());
                     entry.insert(alike);
                     drop(shard);
                     self.counts.add(LED, 1);
+                    let member = Member::new(flight, 0, deadline);
                     return Ok(Flying::member(member, streamed, None));
                 }
             };
             let Some(flight) = alike.for_member(streamed).cloned() else {
-                let member = self.begin(key, request, calls());
-                *alike.of_kind(streamed) = Some(member.flight.clone());
+                let flight = self.begin(key, request, calls());
+                *alike.of_kind(streamed) = Some(flight.clone());
                 drop(shard);
                 self.counts.add(LED, 1);
+                let member = Member::new(flight, 0, deadline);
                 return Ok(Flying::member(member, streamed, None));
             };
             drop(shard);
@@ -339,17 +341,18 @@ impl Shared {
                 self.events.tell(|| FlightEvent::Mismatched { key });
                 return Ok(Flying::alone(request, calls()));
             }
-            match flight.join(&request) {
-                Ok((member, alike)) => {
+            match flight.join(&request, deadline) {
+                Some((seat, alike)) => {
                     self.counts.add(JOINED, 1);
                     let again = || {
                         let calls = calls();
                         Box::new(Again { request, calls })
                     };
+                    let member = Member::new(flight, seat, deadline);
                     return Ok(Flying::member(member, streamed, (!alike).then(again)));
                 }
                 // It has just ended, and whoever ended it is about to take it out.
-                Err(flight) => self.remove(&flight),
+                None => self.remove(&flight),
             }
         }
     }
@@ -360,7 +363,7 @@ impl Shared {
         key: CacheKey,
         mut request: LlmRequest,
         calls: C,
-    ) -> Member {
+    ) -> Arc<Flight> {
         // Whoever joins may want to be told the usage.
         if let Delivery::Stream { usage } = &mut request.delivery {
             *usage = true;

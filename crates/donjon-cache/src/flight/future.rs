@@ -16,7 +16,7 @@ use futures_core::Stream;
 use tower_service::Service;
 
 use super::{
-    member::{Member, Timer},
+    member::{Member, Simply, Timer},
     slot::Found,
 };
 
@@ -55,7 +55,10 @@ where
     S::Future: Send,
 {
     fn call(self, request: LlmRequest) -> BoxLlmFuture {
-        Box::pin(ReadyCall::new(self.service, request))
+        // Made where it is to lie.
+        let place = Box::new_uninit();
+        let call = Box::write(place, ReadyCall::new(self.service, request));
+        Box::into_pin(call)
     }
 }
 
@@ -114,6 +117,19 @@ impl<C: Calls> Flying<C> {
         let result = loop {
             match &mut self.state {
                 State::Waits(member, again) => {
+                    match member.poll_whole(&mut self.timer, cx) {
+                        Simply::Whole(head, completion) => {
+                            self.state = State::Over;
+                            return Poll::Ready(Ok(LlmResponse::complete(head, completion)));
+                        }
+                        Simply::Polled(polled) => {
+                            if polled.is_ready() {
+                                self.state = State::Over;
+                            }
+                            return polled;
+                        }
+                        Simply::No => {}
+                    }
                     match ready!(member.poll_head(&mut self.timer, cx)) {
                         Ok(Found::All(answer)) => break answer,
                         Ok(Found::Stream(head, choices)) => {

@@ -7,10 +7,11 @@ use std::{
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{self, Poll, Wake, Waker, ready},
+    thread,
 };
 
 use donjon_core::{
-    BoxLlmFuture, Call, CanonicalPiece, Chunk, ErrorKind, Ledger, LlmError, LlmRequest,
+    BoxLlmFuture, Call, CanonicalPiece, Chunk, Completion, ErrorKind, Ledger, LlmError, LlmRequest,
     LlmResponse, Question, Whose,
 };
 use futures_core::Stream;
@@ -18,7 +19,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
     flights::Shared,
-    slot::{Closed, Found, Left, Place, Slot, Step, Upstream},
+    slot::{Closed, Found, Left, Place, Slot, Step, Upstream, coalesce},
     sync::{Mutex, MutexGuard, lock},
     turns::Wakes,
 };
@@ -47,31 +48,27 @@ struct Turn<T> {
 }
 
 impl Flight {
-    /// A flight of `request`, which is called by `call`, and its first member.
+    /// A flight of `request`, which is called by `call`; its first member has the first seat.
     pub(crate) fn begin(
         shared: &Arc<Shared>,
         key: CacheKey,
         mut request: LlmRequest,
         call: impl FnOnce(LlmRequest) -> BoxLlmFuture,
-    ) -> Member {
+    ) -> Arc<Self> {
         let deadline = request.call.deadline();
         // Who waits as long as it takes waits longer than whoever joins.
         let until = deadline.map(|until| (until, request.call.share().clone()));
         let (asked, streamed) = (request.question(), request.is_stream());
-        let (slot, seat) = Slot::new(call(request));
-        Member {
-            flight: Arc::new(Self {
-                key,
-                shared: shared.clone(),
-                asked,
-                streamed,
-                written: OnceLock::new(),
-                until,
-                slot: Mutex::new(slot),
-            }),
-            seat: Some(seat),
-            deadline,
-        }
+        let slot = Mutex::new(Slot::new(call(request)));
+        Arc::new(Self {
+            key,
+            shared: shared.clone(),
+            asked,
+            streamed,
+            written: OnceLock::new(),
+            until,
+            slot,
+        })
     }
 
     /// Whether the answer is driven as a stream.
@@ -97,31 +94,27 @@ impl Flight {
         rest.is_some_and(<[u8]>::is_empty)
     }
 
-    /// Takes a seat, if there still is one. Also says whether what whoever issued the call is refused
-    /// would be refused to this member too, which then never has to ask again.
-    pub(crate) fn join(self: Arc<Self>, request: &LlmRequest) -> Result<(Member, bool), Arc<Self>> {
-        let deadline = request.call.deadline();
+    /// Takes a seat for a member that waits until `deadline`, if there still is one. Also says whether
+    /// what whoever issued the call is refused would be refused to it too, which then never has to ask
+    /// again.
+    pub(crate) fn join(
+        &self,
+        request: &LlmRequest,
+        deadline: Option<Instant>,
+    ) -> Option<(u32, bool)> {
         let until = self.until.as_ref();
         let later = until.filter(|(until, _)| deadline.is_none_or(|deadline| deadline > *until));
         let alike = later.is_none() && self.asked.identity() == request.identity();
         let mut slot = lock(&self.slot);
         if !slot.open {
-            drop(slot);
-            return Err(self);
+            return None;
         }
         // Before anybody can find that the time of the others is up.
         if let Some((_, ledger)) = later {
             slot.extended = true;
             ledger.extend(deadline);
         }
-        let seat = slot.turns.join(Place::new(false, alike));
-        drop(slot);
-        let member = Member {
-            flight: self,
-            seat: Some(seat),
-            deadline,
-        };
-        Ok((member, alike))
+        Some((slot.turns.join(Place::new(false, alike)), alike))
     }
 
     /// Looks for what a member waits for, and drives the call if it asks for that. A member that has
@@ -200,6 +193,26 @@ impl Flight {
             self.shared.panicked(self);
         }
         turn
+    }
+
+    /// The call is back from whoever was alone with it, and came to this.
+    #[cold]
+    fn publish(self: &Arc<Self>, driven: thread::Result<Option<Poll<Answer>>>) {
+        let (step, panics) = match driven {
+            Ok(Some(Poll::Ready(answer))) => (Step::Answer(answer), false),
+            Ok(_) => (Step::Pending, false),
+            Err(panic) => (Step::End(Err(panicked(&*panic))), true),
+        };
+        let mut wakes = Wakes::default();
+        let rules = &self.shared.rules;
+        let closed = lock(&self.slot).publish(Upstream::Over, step, rules, &mut wakes);
+        wakes.wake();
+        if closed != Closed::No {
+            self.shared.closed(self, closed);
+        }
+        if panics {
+            self.shared.panicked(self);
+        }
     }
 
     fn waker(self: &Arc<Self>) -> Waker {
@@ -329,6 +342,19 @@ impl Seeks for Next {
     }
 }
 
+/// What a call came to.
+type Answer = Result<LlmResponse, LlmError>;
+
+/// What there is for a member at first sight.
+pub(crate) enum Simply {
+    /// The parts of an answer: it is put together where it is to lie, since what has just been written in
+    /// parts is slow to move.
+    Whole(donjon_core::Head, Completion),
+    Polled(Poll<Answer>),
+    /// Nothing.
+    No,
+}
+
 /// Being a member of a flight, until it has found all there is, or is dropped.
 pub(crate) struct Member {
     pub(crate) flight: Arc<Flight>,
@@ -346,6 +372,107 @@ impl Member {
         self.deadline.is_some_and(|at| at <= Instant::now())
     }
 
+    /// In the seat of `flight` that it was given.
+    pub(super) const fn new(flight: Arc<Flight>, seat: u32, deadline: Option<Instant>) -> Self {
+        Self {
+            flight,
+            seat: Some(seat),
+            deadline,
+        }
+    }
+
+    /// The answer, as far as it comes whole, and as long as this member is alone with the call or has
+    /// nothing to do but to wait. None says that [`poll_head`](Self::poll_head) knows more.
+    ///
+    #[inline(always)]
+    pub(crate) fn poll_whole(&mut self, timer: &mut Timer, cx: &mut task::Context<'_>) -> Simply {
+        let Some(seat) = self.seat else {
+            return Simply::No;
+        };
+        let mut slot = lock(&self.flight.slot);
+        if let Some((head, completion, waker)) = slot.whole(seat) {
+            drop(slot);
+            drop(waker);
+            self.seat = None;
+            return Simply::Whole(head, completion);
+        }
+        if let Some(call) = slot.take_alone() {
+            drop(slot);
+            return match self.drive_alone(seat, call, timer, cx) {
+                Some(polled) => Simply::Polled(polled),
+                None => Simply::No,
+            };
+        }
+        let Some(old) = slot.wait(seat, cx.waker()) else {
+            return Simply::No;
+        };
+        drop(slot);
+        drop(old);
+        match self.poll_deadline(timer, cx) {
+            Some(polled) => Simply::Polled(polled),
+            None => Simply::No,
+        }
+    }
+
+    /// Drives the call with this member's own waker.
+    #[inline(always)]
+    fn drive_alone(
+        &mut self,
+        seat: u32,
+        call: BoxLlmFuture,
+        timer: &mut Timer,
+        cx: &mut task::Context<'_>,
+    ) -> Option<Poll<Answer>> {
+        let mut call = Some(call);
+        let mut driven = catch_unwind(AssertUnwindSafe(|| {
+            // What is dropped here has told its end before anybody is told.
+            let mut driven = call.take()?;
+            let polled = driven.as_mut().poll(cx);
+            if polled.is_pending() {
+                call = Some(driven);
+            }
+            Some(polled)
+        }));
+        if let Some(call) = call {
+            let mut wakes = None;
+            let old = lock(&self.flight.slot).give_back_alone(call, seat, cx.waker(), &mut wakes);
+            drop(old);
+            if let Some(wakes) = wakes {
+                wakes.wake();
+            }
+            return self.poll_deadline(timer, cx);
+        }
+        if let Ok(Some(Poll::Ready(Ok(answer)))) = &mut driven
+            && !answer.is_stream()
+        {
+            let ended = lock(&self.flight.slot).end_alone(seat);
+            if let Some((first, left)) = ended {
+                self.seat = None;
+                self.flight.settle(left);
+                if !first {
+                    coalesce(&mut answer.head);
+                }
+                return driven.ok()?;
+            }
+        }
+        self.flight.publish(driven);
+        None
+    }
+
+    /// None if its timer has rung too early.
+    #[inline]
+    fn poll_deadline(&self, timer: &mut Timer, cx: &mut task::Context<'_>) -> Option<Poll<Answer>> {
+        let Some(at) = self.deadline else {
+            return Some(Poll::Pending);
+        };
+        match poll_timer(timer, at, cx) {
+            Poll::Pending => Some(Poll::Pending),
+            Poll::Ready(()) => self
+                .is_late()
+                .then(|| Poll::Ready(Err(Call::deadline_error()))),
+        }
+    }
+
     /// Waits for the head of the answer. It is to be dropped after an error.
     pub(crate) fn poll_head(
         &mut self,
@@ -355,14 +482,8 @@ impl Member {
         let Some(seat) = self.seat else {
             return Poll::Pending;
         };
-        let mut slot = lock(&self.flight.slot);
-        if let Some((answer, waker)) = slot.whole(seat) {
-            drop(slot);
-            drop(waker);
-            self.seat = None;
-            return Poll::Ready(Ok(Found::All(Ok(answer))));
-        }
-        let turn = self.flight.turn(slot, Head(seat), cx);
+        let flight = &self.flight;
+        let turn = flight.turn(lock(&flight.slot), Head(seat), cx);
         self.poll(turn, Head(seat), timer, cx)
     }
 

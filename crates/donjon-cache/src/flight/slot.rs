@@ -99,18 +99,79 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// A slot for `call`, with its first member.
-    pub(crate) fn new(call: BoxLlmFuture) -> (Self, u32) {
-        let mut turns = Turns::new();
-        let seat = turns.join(Place::new(true, true));
-        let slot = Self {
-            turns,
+    /// A slot for `call`, with its first member in the first seat.
+    #[inline]
+    pub(crate) fn new(call: BoxLlmFuture) -> Self {
+        Self {
+            turns: Turns::with(Place::new(true, true)),
             upstream: Upstream::Call(call),
             answer: Answer::Awaited,
             open: true,
             extended: false,
+        }
+    }
+
+    /// Takes the call, if whoever is polled is alone with it and is to drive it.
+    #[inline]
+    pub(crate) fn take_alone(&mut self) -> Option<BoxLlmFuture> {
+        if self.turns.members() != 1
+            || !self.turns.is_to_be_driven()
+            || !matches!(self.upstream, Upstream::Call(_))
+        {
+            return None;
+        }
+        self.turns.take();
+        match mem::replace(&mut self.upstream, Upstream::Away) {
+            Upstream::Call(call) => Some(call),
+            _ => unreachable!("it was looked at above"),
+        }
+    }
+
+    /// The call is back, and did not resolve. The member waits.
+    #[inline]
+    pub(crate) fn give_back_alone(
+        &mut self,
+        call: BoxLlmFuture,
+        seat: u32,
+        waker: &Waker,
+        wakes: &mut Option<Wakes>,
+    ) -> Option<Waker> {
+        self.upstream = Upstream::Call(call);
+        self.turns.give_back(false);
+        let old = self.turns.wait(seat, waker);
+        // Who joined meanwhile drives it once more.
+        if self.turns.members() != 1 {
+            self.turns.ask_anew(wakes.insert(Wakes::default()));
+        }
+        old
+    }
+
+    /// The call came to a whole answer, which nobody else is there for: the member leaves with it. Says
+    /// whether it is the first, and what it leaves; None if others joined.
+    #[inline]
+    pub(crate) fn end_alone(&mut self, seat: u32) -> Option<(bool, Left)> {
+        if self.turns.members() != 1 {
+            return None;
+        }
+        let first = self.turns.member(seat)?.first;
+        self.upstream = Upstream::Over;
+        self.turns.give_back(false);
+        self.turns.finish();
+        let left = Left {
+            _waker: self.turns.leave_ended(seat),
+            upstream: None,
+            closed: mem::replace(&mut self.open, false),
         };
-        (slot, seat)
+        Some((first, left))
+    }
+
+    /// Waits, if there is nothing yet and nothing to do. The waker is to be dropped without the lock.
+    #[inline]
+    pub(crate) fn wait(&mut self, seat: u32, waker: &Waker) -> Option<Option<Waker>> {
+        if !matches!(self.answer, Answer::Awaited) || self.turns.is_to_be_driven() {
+            return None;
+        }
+        Some(self.turns.wait(seat, waker))
     }
 
     /// Takes a member out, and with the last one the call, which is to be dropped without the lock.
@@ -138,9 +199,10 @@ impl Slot {
     }
 
     /// The answer, if it came whole and others want it too: whoever is told of it has most often only
-    /// to copy it, and leaves. The waker that is left over is to be dropped without the lock.
-    #[inline]
-    pub(crate) fn whole(&mut self, seat: u32) -> Option<(LlmResponse, Option<Waker>)> {
+    /// to copy it, and leaves. In parts, of which one is made where it is handed over. The waker that is
+    /// left over is to be dropped without the lock.
+    #[inline(always)]
+    pub(crate) fn whole(&mut self, seat: u32) -> Option<(Head, Completion, Option<Waker>)> {
         let Answer::Whole(head, completion) = &self.answer else {
             return None;
         };
@@ -148,11 +210,12 @@ impl Slot {
             return None;
         }
         let first = self.turns.member(seat)?.first;
-        let mut answer = LlmResponse::complete(head.clone(), completion.clone());
+        let waker = self.turns.leave_ended(seat);
+        let mut head = head.clone();
         if !first {
-            coalesce(&mut answer.head);
+            coalesce(&mut head);
         }
-        Some((answer, self.turns.leave_ended(seat)))
+        Some((head, completion.clone(), waker))
     }
 
     /// What there is at the head of the answer.
@@ -378,7 +441,7 @@ impl Slot {
 }
 
 /// The head of an answer that another one is billed for.
-fn coalesce(head: &mut Head) {
+pub(crate) fn coalesce(head: &mut Head) {
     if head.origin == Origin::Upstream {
         head.origin = Origin::Coalesced;
     }

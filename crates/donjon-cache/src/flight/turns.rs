@@ -51,6 +51,20 @@ struct Seat<M> {
     asked: u64,
 }
 
+impl<M> Seat<M> {
+    #[inline]
+    const fn new(member: M) -> Self {
+        Self {
+            member: Some(member),
+            waker: None,
+            waits: false,
+            before: None,
+            after: None,
+            asked: 0,
+        }
+    }
+}
+
 /// Wakers to be woken without the lock.
 #[derive(Debug, Default)]
 #[must_use]
@@ -75,7 +89,18 @@ impl Wakes {
 }
 
 impl<M> Turns<M> {
+    /// The same with its first member, in the first seat.
+    #[inline]
+    pub(crate) fn with(first: M) -> Self {
+        Self {
+            seats: SmallVec::from_buf([Seat::new(first)]),
+            members: 1,
+            ..Self::new()
+        }
+    }
+
     /// A call that was not driven yet.
+    #[inline]
     pub(crate) fn new() -> Self {
         Self {
             seats: SmallVec::new(),
@@ -95,14 +120,7 @@ impl<M> Turns<M> {
         self.members += 1;
         // The call knows the waker of another member, who need not stay.
         self.due |= std::mem::take(&mut self.alone);
-        let seat = Seat {
-            member: Some(member),
-            waker: None,
-            waits: false,
-            before: None,
-            after: None,
-            asked: 0,
-        };
+        let seat = Seat::new(member);
         match self.free {
             Some(at) => {
                 let free = std::mem::replace(self.seat(at), seat);
@@ -110,9 +128,9 @@ impl<M> Turns<M> {
                 at
             }
             None => {
-                if self.seats.len() == 1 {
-                    // Where there are two there are often more.
-                    self.seats.reserve(7);
+                if self.seats.len() == self.seats.capacity() {
+                    // Where there are two there are often many.
+                    self.seats.reserve(3 * self.seats.len().max(5));
                 }
                 self.seats.push(seat);
                 Place::try_from(self.seats.len() - 1).expect("so many do not fit into memory")

@@ -77,7 +77,7 @@ proptest! {
                 Step::Insert(n, text, lives) => {
                     let entry = entry(text, now + lives);
                     let held = memory.entries() + usize::from(memory.get(&key(n)).is_none());
-                    let evicted = memory.insert(key(n), entry.clone());
+                    let evicted = memory.insert(key(n), &entry);
                     prop_assert_eq!(memory.entries(), held - evicted);
                     model.insert(n, entry);
                 }
@@ -120,7 +120,7 @@ proptest! {
 fn one_call_releases_a_few_and_a_sweep_all() {
     let memory = Memory::new(8 << 20, MAX_ENTRY);
     for n in 0..100 {
-        memory.insert(key(n), entry(10, 10 * SECOND));
+        memory.insert(key(n), &entry(10, 10 * SECOND));
     }
     assert_eq!(memory.sweep(10 * SECOND), 0, "their second is not over");
     assert_eq!(memory.sweep(11 * SECOND), super::SWEEP);
@@ -135,8 +135,8 @@ fn one_call_releases_a_few_and_a_sweep_all() {
 #[test]
 fn what_was_renewed_is_not_released() {
     let memory = Memory::new(MAX, MAX_ENTRY);
-    memory.insert(key(1), entry(10, 10 * SECOND));
-    memory.insert(key(1), entry(10, 20 * SECOND));
+    memory.insert(key(1), &entry(10, 10 * SECOND));
+    memory.insert(key(1), &entry(10, 20 * SECOND));
     assert_eq!(memory.sweep_all(15 * SECOND), 0);
     assert_eq!((memory.entries(), memory.in_calendar()), (1, 1));
     assert_eq!(memory.sweep_all(21 * SECOND), 1);
@@ -146,8 +146,8 @@ fn what_was_renewed_is_not_released() {
 fn only_the_entry_that_is_meant_is_taken_out() {
     let memory = Memory::new(MAX, MAX_ENTRY);
     let (old, new) = (entry(10, SECOND), entry(10, SECOND));
-    memory.insert(key(1), old.clone());
-    memory.insert(key(1), new.clone());
+    memory.insert(key(1), &old);
+    memory.insert(key(1), &new);
     assert!(!memory.remove_entry(&key(1), &old));
     assert!(memory.remove_entry(&key(1), &new));
     assert_eq!((memory.entries(), memory.in_calendar()), (0, 0));
