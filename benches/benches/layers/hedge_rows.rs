@@ -1,13 +1,16 @@
 //! Hedging, with a delay that is never reached: what a call pays that is answered in time.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use donjon_benches::meter::Row;
 use donjon_core::{LlmError, LlmRequest, LlmResponse};
 use donjon_failover::{Failover, Target};
 use donjon_hedge::{HedgeDelay, HedgeLayer};
 use tower::hedge::{Hedge, Policy};
-use tower::{Layer, Service};
+use tower::{Layer, Service, ServiceExt};
 use tower_resilience::hedge::HedgeLayer as PeerLayer;
 
 use crate::leaf::{LEAF, Model, model, open, request, streamed_request};
@@ -32,11 +35,14 @@ pub(crate) fn rows() -> Vec<Row> {
         ),
         Row::above(LEAF, "tower-resilience hedge").unary_alone(
             |pending| {
-                PeerLayer::builder()
-                    .delay(HOUR)
-                    .max_hedged_attempts(2)
-                    .build()
-                    .layer(model(pending))
+                let layer = PeerLayer::builder().delay(HOUR).max_hedged_attempts(2);
+                // It asks for answers that are `Sync`.
+                let model = model(pending).map_response(Mutex::new);
+                let hedged = layer.build().layer(model);
+                hedged.map_response(|answer| {
+                    let answer: Mutex<LlmResponse> = answer;
+                    answer.into_inner().unwrap_or_else(PoisonError::into_inner)
+                })
             },
             request,
         ),
