@@ -74,6 +74,7 @@ impl Opened {
         let mut sums = Sums::of(&records);
         let closed = journal.close(sums.generation)?;
         sums.fold(&closed);
+        sums.mend();
         let changed = sums.changed();
         if !changed.is_empty() {
             store.save(&changed)?;

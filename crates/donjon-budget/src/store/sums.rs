@@ -146,6 +146,27 @@ impl Sums {
         }
     }
 
+    /// Sets to nothing what is less than that: a reset was written down, and what it took off could not be, and was in
+    /// the memory of a process that was killed.
+    pub(crate) fn mend(&mut self) {
+        let mend = |figure: &mut u64| {
+            if i64::try_from(*figure).is_err() {
+                *figure = 0;
+            }
+        };
+        for id in &self.changed_lines {
+            let line = self.lines.get_mut(id);
+            line.into_iter()
+                .flat_map(|line| &mut line.figures)
+                .for_each(mend);
+        }
+        for (id, cell) in &self.changed_limits {
+            let limit = self.limits.get_mut(id);
+            let spent = limit.and_then(|limit| limit.cells.get_mut(cell));
+            spent.into_iter().for_each(|spent| mend(&mut spent.amount));
+        }
+    }
+
     /// Those that changed since they were saved, with the generation that they have.
     pub(crate) fn changed(&self) -> Vec<Record> {
         if self.changed_lines.is_empty() && self.changed_limits.is_empty() {

@@ -54,6 +54,17 @@ impl Disk {
         self.0.saves_fail.store(fails, SeqCst);
     }
 
+    /// What is left on it if the process is killed now.
+    fn killed(&self) -> Self {
+        Self(Arc::new(Inside {
+            records: Mutex::new(self.0.records.lock().expect("no panic").clone()),
+            current: Mutex::new(self.0.current.lock().expect("no panic").clone()),
+            generation: self.0.generation.load(SeqCst).into(),
+            journaled: true,
+            ..Inside::default()
+        }))
+    }
+
     /// What it has of the limit and of the report.
     fn calls(&self) -> i64 {
         self.fails(false);
@@ -266,4 +277,25 @@ async fn a_journal_that_fails_refuses_if_it_is_to() {
     refused(&service, expecting(100, 100)).await;
     drop((service, handle));
     assert_eq!(disk.calls(), 2);
+}
+
+/// What a reset took off was in memory alone, and the reset is written down: nobody is owed anything.
+#[tokio::test]
+async fn a_reset_of_what_was_never_written_down_leaves_nothing() {
+    let disk = Disk::journaled();
+    let (service, handle) = around(&model(), kept_by(&disk));
+    passes(&service, expecting(100, 100)).await;
+    disk.0.appends_fail.store(true, SeqCst);
+    passes(&service, expecting(100, 100)).await;
+    disk.0.appends_fail.store(false, SeqCst);
+    let name = limit().to_string();
+    handle.reset(&name, &Key::Global).expect("it is there");
+    handle.reset_report();
+    let killed = disk.killed();
+    assert_eq!(killed.calls(), 0);
+    let (service, handle) = around(&model(), kept_by(&killed));
+    passes(&service, expecting(100, 100)).await;
+    assert_eq!(handle.report().total().attempts, 1);
+    drop((service, handle));
+    assert_eq!(killed.calls(), 1);
 }
