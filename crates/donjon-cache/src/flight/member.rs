@@ -197,10 +197,10 @@ impl Flight {
 
     /// The call is back from whoever was alone with it, and came to this.
     #[cold]
-    fn publish(self: &Arc<Self>, driven: thread::Result<Option<Poll<Answer>>>) {
+    fn publish(self: &Arc<Self>, driven: thread::Result<Poll<Answer>>) {
         let (step, panics) = match driven {
-            Ok(Some(Poll::Ready(answer))) => (Step::Answer(answer), false),
-            Ok(_) => (Step::Pending, false),
+            Ok(Poll::Ready(answer)) => (Step::Answer(answer), false),
+            Ok(Poll::Pending) => (Step::Pending, false),
             Err(panic) => (Step::End(Err(panicked(&*panic))), true),
         };
         let mut wakes = Wakes::default();
@@ -249,6 +249,22 @@ impl Wake for Flight {
 
 /// What a call came to.
 type Answer = Result<LlmResponse, LlmError>;
+
+/// Polls a call that is there until it has resolved, or panicked.
+#[inline]
+fn poll_once(call: &mut Option<BoxLlmFuture>, cx: &mut task::Context<'_>) -> Poll<Answer> {
+    let Some(mut driven) = call.take() else {
+        return Poll::Pending;
+    };
+    let polled = driven.as_mut().poll(cx);
+    if polled.is_pending() {
+        *call = Some(driven);
+    } else {
+        // It has told its end before anybody is told.
+        drop(driven);
+    }
+    polled
+}
 
 /// What there is for a member at first sight.
 pub(crate) enum Simply {
@@ -320,7 +336,7 @@ impl Member {
     }
 
     /// Drives the call with this member's own waker.
-    #[inline(always)]
+    #[inline]
     fn drive_alone(
         &mut self,
         seat: u32,
@@ -329,15 +345,7 @@ impl Member {
         cx: &mut task::Context<'_>,
     ) -> Option<Poll<Answer>> {
         let mut call = Some(call);
-        let mut driven = catch_unwind(AssertUnwindSafe(|| {
-            // What is dropped here has told its end before anybody is told.
-            let mut driven = call.take()?;
-            let polled = driven.as_mut().poll(cx);
-            if polled.is_pending() {
-                call = Some(driven);
-            }
-            Some(polled)
-        }));
+        let mut driven = catch_unwind(AssertUnwindSafe(|| poll_once(&mut call, cx)));
         if let Some(call) = call {
             let mut wakes = None;
             let old = lock(&self.flight.slot).give_back_alone(call, seat, cx.waker(), &mut wakes);
@@ -347,7 +355,7 @@ impl Member {
             }
             return self.poll_deadline(timer, cx);
         }
-        if let Ok(Some(Poll::Ready(Ok(answer)))) = &mut driven
+        if let Ok(Poll::Ready(Ok(answer))) = &mut driven
             && !answer.is_stream()
         {
             let ended = lock(&self.flight.slot).end_alone(seat);
@@ -357,7 +365,7 @@ impl Member {
                 if !first {
                     coalesce(&mut answer.head);
                 }
-                return driven.ok()?;
+                return driven.ok();
             }
         }
         self.flight.publish(driven);
