@@ -147,6 +147,7 @@ pub(crate) fn after(at: Moment, wait: Duration) -> Moment {
 }
 
 impl Entry {
+    #[inline]
     pub(crate) fn new(
         mut head: Head,
         asked: Arc<str>,

@@ -403,15 +403,19 @@ impl Shared {
 
     fn remove(&self, flight: &Arc<Flight>) {
         let mut shard = lock(self.shard(&flight.key));
+        // Most often there is no other under the same key.
+        let mut alike = shard.remove(&flight.key);
         let mut removed = None;
-        if let Entry::Occupied(mut entry) = shard.entry(flight.key) {
-            let place = entry.get_mut().of_kind(flight.is_streamed());
+        if let Some(alike) = &mut alike {
+            let place = alike.of_kind(flight.is_streamed());
             if place.as_ref().is_some_and(|one| Arc::ptr_eq(one, flight)) {
                 removed = place.take();
             }
-            if entry.get().for_member(false).is_none() {
-                entry.remove();
-            }
+        }
+        if let Some(rest) = alike
+            && rest.for_member(false).is_some()
+        {
+            shard.insert(flight.key, rest);
         }
         drop(shard);
         drop(removed);

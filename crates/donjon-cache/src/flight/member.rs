@@ -1,7 +1,6 @@
 //! A flight, and being a member of it.
 
 use std::{
-    any::Any,
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -11,14 +10,15 @@ use std::{
 };
 
 use donjon_core::{
-    BoxLlmFuture, Call, CanonicalPiece, Chunk, Completion, ErrorKind, Ledger, LlmError, LlmRequest,
+    BoxLlmFuture, Call, CanonicalPiece, Chunk, Completion, Ledger, LlmError, LlmRequest,
     LlmResponse, Question, Whose,
 };
-use futures_core::Stream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
+    drive::{drive, panicked},
     flights::Shared,
+    seeks::{Head, Next, Seeks},
     slot::{Closed, Found, Left, Place, Slot, Step, Upstream, coalesce},
     sync::{Mutex, MutexGuard, lock},
     turns::Wakes,
@@ -197,10 +197,10 @@ impl Flight {
 
     /// The call is back from whoever was alone with it, and came to this.
     #[cold]
-    fn publish(self: &Arc<Self>, driven: thread::Result<Option<Poll<Answer>>>) {
+    fn publish(self: &Arc<Self>, driven: thread::Result<Poll<Answer>>) {
         let (step, panics) = match driven {
-            Ok(Some(Poll::Ready(answer))) => (Step::Answer(answer), false),
-            Ok(_) => (Step::Pending, false),
+            Ok(Poll::Ready(answer)) => (Step::Answer(answer), false),
+            Ok(Poll::Pending) => (Step::Pending, false),
             Err(panic) => (Step::End(Err(panicked(&*panic))), true),
         };
         let mut wakes = Wakes::default();
@@ -233,48 +233,6 @@ impl Flight {
     }
 }
 
-/// Drives the call one step, without the lock; also says whether it panicked.
-fn drive(upstream: Upstream, cx: &mut task::Context<'_>) -> (Upstream, Step, bool) {
-    match catch_unwind(AssertUnwindSafe(|| step(upstream, cx))) {
-        Ok((upstream, step)) => (upstream, step, false),
-        Err(panic) => {
-            let error = panicked(&*panic);
-            (Upstream::Over, Step::End(Err(error)), true)
-        }
-    }
-}
-
-/// What is dropped here has told its end before anybody is told of the step.
-fn step(upstream: Upstream, cx: &mut task::Context<'_>) -> (Upstream, Step) {
-    match upstream {
-        Upstream::Call(mut call) => {
-            let Poll::Ready(result) = call.as_mut().poll(cx) else {
-                return (Upstream::Call(call), Step::Pending);
-            };
-            drop(call);
-            (Upstream::Over, Step::Answer(result))
-        }
-        Upstream::Stream(mut stream) => match Pin::new(&mut stream).poll_next(cx) {
-            Poll::Pending => (Upstream::Stream(stream), Step::Pending),
-            Poll::Ready(Some(Ok(chunk))) => {
-                (Upstream::Stream(stream), Step::Chunk(Arc::new(chunk)))
-            }
-            Poll::Ready(Some(Err(error))) => (Upstream::Over, Step::End(Err(error))),
-            Poll::Ready(None) => (Upstream::Over, Step::End(Ok(()))),
-        },
-        Upstream::Away | Upstream::Over => (upstream, Step::Pending),
-    }
-}
-
-fn panicked(panic: &(dyn Any + Send)) -> LlmError {
-    let said = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(said), _) => said,
-        (_, Some(said)) => said.as_str(),
-        _ => "it did not say why",
-    };
-    LlmError::new(ErrorKind::Internal, format!("the call panicked: {said}"))
-}
-
 /// The call asks to be driven.
 impl Wake for Flight {
     fn wake(self: Arc<Self>) {
@@ -289,61 +247,24 @@ impl Wake for Flight {
     }
 }
 
-/// What a member looks for.
-trait Seeks: Copy {
-    type Found;
-    /// Makes what is found of a whole answer, where it may be that.
-    const WHOLE: Option<fn(LlmResponse) -> Self::Found>;
-    fn seat(self) -> u32;
-    fn look(self, slot: &mut Slot) -> Option<Self::Found>;
-    /// Whether that is all there is, so that the member leaves with it.
-    fn is_all(found: &Self::Found) -> bool;
-}
-
-/// The head of the answer, for the member in this seat.
-#[derive(Clone, Copy)]
-struct Head(u32);
-
-impl Seeks for Head {
-    type Found = Found;
-    const WHOLE: Option<fn(LlmResponse) -> Found> = Some(|answer| Found::All(Ok(answer)));
-
-    fn seat(self) -> u32 {
-        self.0
-    }
-
-    fn look(self, slot: &mut Slot) -> Option<Found> {
-        slot.head(self.0)
-    }
-
-    fn is_all(found: &Found) -> bool {
-        !matches!(found, Found::Stream(..))
-    }
-}
-
-/// The next chunk of a stream.
-#[derive(Clone, Copy)]
-struct Next(u32);
-
-impl Seeks for Next {
-    type Found = Result<Option<Arc<Chunk>>, LlmError>;
-    const WHOLE: Option<fn(LlmResponse) -> Self::Found> = None;
-
-    fn seat(self) -> u32 {
-        self.0
-    }
-
-    fn look(self, slot: &mut Slot) -> Option<Self::Found> {
-        slot.next(self.0)
-    }
-
-    fn is_all(found: &Self::Found) -> bool {
-        !matches!(found, Ok(Some(_)))
-    }
-}
-
 /// What a call came to.
 type Answer = Result<LlmResponse, LlmError>;
+
+/// Polls a call that is there until it has resolved, or panicked.
+#[inline]
+fn poll_once(call: &mut Option<BoxLlmFuture>, cx: &mut task::Context<'_>) -> Poll<Answer> {
+    let Some(mut driven) = call.take() else {
+        return Poll::Pending;
+    };
+    let polled = driven.as_mut().poll(cx);
+    if polled.is_pending() {
+        *call = Some(driven);
+    } else {
+        // It has told its end before anybody is told.
+        drop(driven);
+    }
+    polled
+}
 
 /// What there is for a member at first sight.
 pub(crate) enum Simply {
@@ -415,7 +336,7 @@ impl Member {
     }
 
     /// Drives the call with this member's own waker.
-    #[inline(always)]
+    #[inline]
     fn drive_alone(
         &mut self,
         seat: u32,
@@ -424,15 +345,7 @@ impl Member {
         cx: &mut task::Context<'_>,
     ) -> Option<Poll<Answer>> {
         let mut call = Some(call);
-        let mut driven = catch_unwind(AssertUnwindSafe(|| {
-            // What is dropped here has told its end before anybody is told.
-            let mut driven = call.take()?;
-            let polled = driven.as_mut().poll(cx);
-            if polled.is_pending() {
-                call = Some(driven);
-            }
-            Some(polled)
-        }));
+        let mut driven = catch_unwind(AssertUnwindSafe(|| poll_once(&mut call, cx)));
         if let Some(call) = call {
             let mut wakes = None;
             let old = lock(&self.flight.slot).give_back_alone(call, seat, cx.waker(), &mut wakes);
@@ -442,7 +355,7 @@ impl Member {
             }
             return self.poll_deadline(timer, cx);
         }
-        if let Ok(Some(Poll::Ready(Ok(answer)))) = &mut driven
+        if let Ok(Poll::Ready(Ok(answer))) = &mut driven
             && !answer.is_stream()
         {
             let ended = lock(&self.flight.slot).end_alone(seat);
@@ -452,7 +365,7 @@ impl Member {
                 if !first {
                     coalesce(&mut answer.head);
                 }
-                return driven.ok()?;
+                return driven.ok();
             }
         }
         self.flight.publish(driven);

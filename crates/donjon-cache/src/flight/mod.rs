@@ -49,12 +49,14 @@
 //! # Ok(()) }
 //! ```
 
+mod drive;
 mod error;
 mod flights;
 mod future;
 mod layer;
 mod log;
 mod member;
+mod seeks;
 mod slot;
 mod sync;
 mod turns;

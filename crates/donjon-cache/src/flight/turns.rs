@@ -116,6 +116,7 @@ impl<M> Turns<M> {
     }
 
     /// Takes a seat.
+    #[inline]
     pub(crate) fn join(&mut self, member: M) -> u32 {
         self.members += 1;
         // The call knows the waker of another member, who need not stay.

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use donjon_cache::CacheLayer;
-use donjon_core::{ChatCompletion, Head, LlmError, LlmRequest, LlmResponse, Message, Origin};
-use donjon_testkit::ScriptedLlm;
+use donjon_core::{
+    ChatCompletion, ErrorKind, Head, LlmError, LlmRequest, LlmResponse, Message, Origin,
+};
+use donjon_testkit::{Script, ScriptedLlm};
 use tower::{Layer, Service, service_fn};
 
-use crate::{SECOND, around, ask, hear, plain};
+use crate::{SECOND, around, ask, fails, hear, plain};
 
 /// What is good for nothing is let go of, though nobody asks for it again.
 #[tokio::test(start_paused = true)]
@@ -31,6 +33,20 @@ async fn what_is_too_old_is_released_unread() {
     tokio::time::advance(62 * SECOND).await;
     assert_eq!(handle.sweep(), 1);
     assert_eq!((handle.entries(), handle.bytes()), (0, 0));
+}
+
+/// Nor does it matter how calls end.
+#[tokio::test(start_paused = true)]
+async fn what_is_too_old_is_released_by_calls_that_fail() {
+    let model = ScriptedLlm::new("Hello!");
+    let (service, handle) = around(&model, plain());
+    for n in 0..10 {
+        hear(&service, ask(&n.to_string())).await;
+    }
+    tokio::time::advance(62 * SECOND).await;
+    let _failing = model.then(Script::fail(ErrorKind::ServerError));
+    fails(&service, ask("other")).await;
+    assert_eq!((handle.entries(), handle.expired()), (0, 10));
 }
 
 #[tokio::test(start_paused = true)]

@@ -99,6 +99,11 @@ impl Flight {
                     slot.turns.tell_all(&mut wakes);
                 } else {
                     slot.turns.give_back(false);
+                    // Who is still alone waits for the call itself, and asks nobody.
+                    if alone && slot.turns.members() == 1 {
+                        let _ = slot.turns.wait(seat, waker);
+                        break false;
+                    }
                 }
                 continue;
             }
