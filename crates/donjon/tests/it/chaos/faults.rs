@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use donjon_testkit::upstream::{Failure, Script};
+use donjon_testkit::upstream::{End, Failure, Script};
 
 use super::front::Mode;
 
@@ -39,6 +39,8 @@ pub(super) struct Fault {
     unary_takes: u64,
     streamed_takes: u64,
     head_takes: u64,
+    /// Whether it breaks the exchange off, and so does not end it in order.
+    breaks: bool,
 }
 
 impl Fault {
@@ -46,6 +48,17 @@ impl Fault {
         match mode {
             Mode::Unary => self.unary,
             Mode::Streamed => self.streamed,
+        }
+    }
+
+    /// How the upstream sees each exchange end.
+    pub(super) const fn ends(&self, mode: Mode) -> End {
+        match self.then(mode) {
+            Then::Serves => End::Completed,
+            // It was waited for, and given up.
+            _ if !self.takes(mode).0.is_zero() => End::PeerLeft,
+            _ if self.breaks => End::Broken,
+            _ => End::Completed,
         }
     }
 
@@ -77,6 +90,7 @@ const fn fault(name: &'static str, script: fn() -> Script, unary: Then, streamed
         unary_takes: 0,
         streamed_takes: 0,
         head_takes: 0,
+        breaks: false,
     }
 }
 
@@ -91,6 +105,11 @@ const fn both(name: &'static str, script: fn() -> Script, then: Then) -> Fault {
     fault(name, script, then, then)
 }
 
+const fn broken(mut fault: Fault) -> Fault {
+    fault.breaks = true;
+    fault
+}
+
 /// A fault a row: its name, what the target does, what comes of it unary and streamed.
 #[rustfmt::skip]
 pub(super) fn faults() -> Vec<Fault> {
@@ -103,9 +122,9 @@ pub(super) fn faults() -> Vec<Fault> {
         both("no [DONE]", || Script::words(WORDS).no_done(), Serves),
         fault("malformed event", || Script::words(WORDS).bad_event_at(6), Again(502), Serves),
         // Before the head.
-        both("reset", Script::reset, Again(502)),
-        both("closed", Script::close, Again(502)),
-        both("not HTTP", Script::garbage, Again(502)),
+        broken(both("reset", Script::reset, Again(502))),
+        broken(both("closed", Script::close, Again(502))),
+        broken(both("not HTTP", Script::garbage, Again(502))),
         slow(both("silence", Script::hang, Next(504)), RESPONSE, FIRST_TOKEN, FIRST_TOKEN),
         both("500", || Failure::server_error().into(), Again(502)),
         both("502", || Failure::bad_gateway().into(), Again(503)),
@@ -128,21 +147,21 @@ pub(super) fn faults() -> Vec<Fault> {
         slow(both("head, silence", Script::headers_then_hang, Next(504)), RESPONSE, FIRST_TOKEN, FIRST_TOKEN),
         slow(both("role, silence", || Script::words(WORDS).role_then_silence(), Next(504)), RESPONSE, FIRST_TOKEN, FIRST_TOKEN),
         slow(fault("pings for ever", || Script::words(WORDS).pings(usize::MAX, Duration::from_secs(1)), Serves, Next(504)), 0, FIRST_TOKEN, FIRST_TOKEN),
-        both("cut at 0", || Script::words(WORDS).cut_after(0), Again(502)),
-        both("half-cut at 0", || Script::words(WORDS).cut_inside_event(0), Again(502)),
-        both("reset at 0", || Script::words(WORDS).reset_after(0), Again(502)),
+        broken(both("cut at 0", || Script::words(WORDS).cut_after(0), Again(502))),
+        broken(both("half-cut at 0", || Script::words(WORDS).cut_inside_event(0), Again(502))),
+        broken(both("reset at 0", || Script::words(WORDS).reset_after(0), Again(502))),
         both("error at 0", || Script::words(WORDS).error_event_at(0, Failure::server_error()), Again(502)),
         both("withheld", || Script::empty_answer().content_filter(), Final(400)),
         // After the first token.
-        fault("cut at 6", || Script::words(WORDS).cut_after(6), Again(502), Shown(6)),
-        fault("half-cut at 6", || Script::words(WORDS).cut_inside_event(6), Again(502), Shown(6)),
-        fault("chunk cut at 6", || Script::words(WORDS).cut_inside_chunk(6), Again(502), Shown(6)),
-        fault("reset at 6", || Script::words(WORDS).reset_after(6), Again(502), Shown(6)),
+        broken(fault("cut at 6", || Script::words(WORDS).cut_after(6), Again(502), Shown(6))),
+        broken(fault("half-cut at 6", || Script::words(WORDS).cut_inside_event(6), Again(502), Shown(6))),
+        broken(fault("chunk cut at 6", || Script::words(WORDS).cut_inside_chunk(6), Again(502), Shown(6))),
+        broken(fault("reset at 6", || Script::words(WORDS).reset_after(6), Again(502), Shown(6))),
         fault("error at 6", || Script::words(WORDS).error_event_at(6, Failure::overloaded()), Again(503), Shown(6)),
         slow(fault("stall at 6", || Script::words(WORDS).stall_after(6, None), Next(504), Shown(6)), RESPONSE, IDLE, 0),
         // At the last token.
-        fault("cut at the end", || Script::words(WORDS).cut_after(WORDS), Again(502), Shown(WORDS)),
-        fault("reset at the end", || Script::words(WORDS).reset_after(WORDS), Again(502), Shown(WORDS)),
+        broken(fault("cut at the end", || Script::words(WORDS).cut_after(WORDS), Again(502), Shown(WORDS))),
+        broken(fault("reset at the end", || Script::words(WORDS).reset_after(WORDS), Again(502), Shown(WORDS))),
         fault("error at the end", || Script::words(WORDS).error_event_at(WORDS, Failure::server_error()), Again(502), Shown(WORDS)),
         slow(fault("stall at the end", || Script::words(WORDS).stall_after(WORDS, None), Next(504), Shown(WORDS)), RESPONSE, IDLE, 0),
         fault("no finish reason", || Script::words(WORDS).no_finish_reason(), Again(502), Shown(WORDS)),

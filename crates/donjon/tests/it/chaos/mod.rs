@@ -54,6 +54,19 @@ async fn judge(targets: &[&Fault], mode: Mode, resumed: bool) -> Result<(), Stri
         upstream.wait_for(|seen| seen.in_progress == 0).await;
     }
     let seen: Vec<_> = upstreams.iter().map(Upstream::count).collect();
+    // Attempt by attempt: how each ended, and that none began before the one before it had.
+    let mut before = None;
+    let orderly = targets.iter().zip(&upstreams).all(|(fault, upstream)| {
+        upstream.calls().iter().all(|call| {
+            let began = call.request.at;
+            let ended = call.ended.map(|ended| ended.at);
+            let in_turn = before.is_none_or(|before| before <= began);
+            before = ended;
+            in_turn
+                && call.end() == Some(fault.ends(mode))
+                && call.request.streamed() == (mode == Mode::Streamed)
+        })
+    });
     let got = match due.due {
         Due::Whole => reply.is_whole(&words(WORDS)),
         Due::Error(status) => reply.is_error(status),
@@ -61,12 +74,12 @@ async fn judge(targets: &[&Fault], mode: Mode, resumed: bool) -> Result<(), Stri
     };
     let timely = |due, at| (due..=due + BACKOFF).contains(&at);
     let timely = timely(due.head, reply.head_after) && timely(due.end, reply.ended_after);
-    if got && seen == due.attempts && timely {
+    if got && orderly && seen == due.attempts && timely {
         return Ok(());
     }
     let names: Vec<_> = targets.iter().map(|fault| fault.name).collect();
     Err(format!(
-        "{mode:?} {names:?} resumed: {resumed}\n  due: {due:?}\n  seen: {seen:?}\n  got: {reply:?}\n"
+        "{mode:?} {names:?} resumed: {resumed}\n  due: {due:?}\n  seen: {seen:?}, orderly: {orderly}\n  got: {reply:?}\n"
     ))
 }
 
