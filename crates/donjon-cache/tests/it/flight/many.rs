@@ -1,9 +1,17 @@
 //! Many who ask the same at the same time.
 
-use donjon_core::Origin;
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
+};
+
+use donjon_cache::flight::SingleFlightLayer;
+use donjon_core::{ChatCompletion, Head, LlmError, LlmRequest, LlmResponse, Origin};
 use donjon_testkit::{Script, ScriptedLlm, probe::poll_once};
 use futures_util::future::join_all;
-use tower::Service;
+use tower::{Layer, Service};
 
 use super::{SECOND, around, request, send};
 use crate::{ask, plain};
@@ -161,4 +169,77 @@ async fn what_a_flight_brings_is_kept_whoever_leaves() {
     );
     assert_eq!((model.count(), handle.stored()), (1, 1));
     assert_eq!(handle.single_flight().expect("on").joined(), 1);
+}
+
+/// A model that lets somebody join while it is polled for the first time, and answers when it is let.
+#[derive(Clone, Default)]
+struct LetsJoin(Arc<Mutex<Inside>>);
+
+#[derive(Default)]
+struct Inside {
+    join: Option<Box<dyn FnOnce() + Send>>,
+    released: bool,
+    waker: Option<Waker>,
+}
+
+impl Service<LlmRequest> for LetsJoin {
+    type Response = LlmResponse;
+    type Error = LlmError;
+    type Future = Pin<Box<dyn Future<Output = Result<LlmResponse, LlmError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: LlmRequest) -> Self::Future {
+        let inside = self.0.clone();
+        Box::pin(poll_fn(move |cx| {
+            let join = inside.lock().expect("no panic").join.take();
+            if let Some(join) = join {
+                join();
+            }
+            let mut inside = inside.lock().expect("no panic");
+            if inside.released {
+                let answer = ChatCompletion::text("m", "Hello!");
+                return Poll::Ready(Ok(LlmResponse::complete(Head::new("m"), answer)));
+            }
+            inside.waker = Some(cx.waker().clone());
+            Poll::Pending
+        }))
+    }
+}
+
+/// The call then has the waker of the one who was alone, who need not be polled any more.
+#[test]
+fn who_joins_while_another_drives_the_call_is_asked_to_drive_it_on() {
+    let model = LetsJoin::default();
+    let service = SingleFlightLayer::default().layer(model.clone());
+    let joined = Arc::new(Mutex::new(None));
+    let join = {
+        let (mut service, joined) = (service.clone(), joined.clone());
+        move || {
+            let mut second = tokio_test::task::spawn(service.call(request()));
+            assert!(second.poll().is_pending());
+            *joined.lock().expect("no panic") = Some(second);
+        }
+    };
+    model.0.lock().expect("no panic").join = Some(Box::new(join));
+    let mut first = tokio_test::task::spawn(service.clone().call(request()));
+    assert!(first.poll().is_pending());
+    let mut second = joined.lock().expect("no panic").take().expect("it joined");
+    assert!(second.is_woken(), "the call is to be driven on");
+    assert!(second.poll().is_pending());
+    let waker = {
+        let mut inside = model.0.lock().expect("no panic");
+        inside.released = true;
+        inside.waker.take().expect("it waits")
+    };
+    waker.wake();
+    // The first is there, and is not polled.
+    assert!(second.is_woken(), "a wake-up was lost");
+    let Poll::Ready(Ok(answer)) = second.poll() else {
+        panic!("the answer is there");
+    };
+    assert_eq!(answer.head.origin, Origin::Coalesced);
+    drop(first);
 }
