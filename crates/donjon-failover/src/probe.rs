@@ -3,9 +3,11 @@
 use std::{
     collections::HashMap,
     fmt,
-    future::Future,
-    pin::Pin,
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::{Pin, pin},
     sync::{Arc, Mutex, Weak, atomic::Ordering::Release},
+    task::Poll,
     time::Duration,
 };
 
@@ -21,7 +23,7 @@ use crate::{
 /// Looks whether a target works, as cheaply as can be: lists its models, asks for its health. Any
 /// `Fn() -> impl Future<Output = Result<(), LlmError>>` is one.
 pub trait Probe: Send + Sync + 'static {
-    /// Looks. Any error counts against the target.
+    /// Looks. Any error counts against the target, and a panic is one.
     fn probe(&self) -> Pin<Box<dyn Future<Output = Result<(), LlmError>> + Send>>;
 }
 
@@ -187,8 +189,8 @@ async fn watch(probes: Probes, shared: Weak<Shared>, target: Arc<TargetState>) {
     };
     let (mut failed, mut passed) = (0_u32, 0_u32);
     loop {
-        let works = time::timeout(probes.timeout, probe.probe()).await;
-        if matches!(works, Ok(Ok(()))) {
+        let works = time::timeout(probes.timeout, look(&*probe)).await;
+        if matches!(works, Ok(true)) {
             (failed, passed) = (0, passed.saturating_add(1));
         } else {
             (failed, passed) = (failed.saturating_add(1), 0);
@@ -212,4 +214,16 @@ async fn watch(probes: Probes, shared: Weak<Shared>, target: Arc<TargetState>) {
         }
         time::sleep(pause).await;
     }
+}
+
+/// Whether the target works. A panic ends this look, and not those that follow.
+async fn look(probe: &dyn Probe) -> bool {
+    let mut looks = pin!(async { probe.probe().await });
+    poll_fn(|cx| {
+        let polled = catch_unwind(AssertUnwindSafe(|| looks.as_mut().poll(cx)));
+        polled.map_or(Poll::Ready(false), |looked| {
+            looked.map(|looked| looked.is_ok())
+        })
+    })
+    .await
 }

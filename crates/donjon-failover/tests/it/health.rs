@@ -1,13 +1,10 @@
 //! Who is out, for how long, and how it comes back.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use donjon_core::{AttemptCause, DropReason, ErrorKind, LlmError, Snapshot};
-use donjon_failover::{
-    DownReason, Failover, FailoverEvent, HealthPolicy, Probes, Target, TargetStatus, WhenOut,
-};
+use donjon_core::{AttemptCause, DropReason, ErrorKind, Snapshot};
+use donjon_failover::{DownReason, Failover, FailoverEvent, HealthPolicy, TargetStatus, WhenOut};
 use donjon_testkit::{Script, ScriptedLlm, contract};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use tokio::time::{Instant, sleep};
 
 use crate::{ask, builder, counts, model, reasons, request, served};
@@ -19,7 +16,7 @@ fn healthy(models: &[ScriptedLlm], policy: HealthPolicy) -> Failover<ScriptedLlm
     built.expect("a good configuration")
 }
 
-fn status(failover: &Failover<ScriptedLlm>, name: &str) -> TargetStatus {
+pub(crate) fn status(failover: &Failover<ScriptedLlm>, name: &str) -> TargetStatus {
     failover.handle().target(name).expect("it is there").status
 }
 
@@ -427,61 +424,4 @@ async fn when_all_are_out_a_call_fails_with_the_earliest_time_or_the_least_bad_i
             "it was exact"
         );
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn probes_take_a_target_out_let_it_back_and_end_with_the_failover() {
-    let works = Arc::new(AtomicBool::new(true));
-    let looked = Arc::new(AtomicUsize::new(0));
-    let probe = {
-        let (works, looked) = (works.clone(), looked.clone());
-        move || {
-            looked.fetch_add(1, Relaxed);
-            let works = works.load(Relaxed);
-            async move {
-                match works {
-                    true => Ok(()),
-                    false => {
-                        // It says nothing for longer than it may take.
-                        sleep(60 * SECOND).await;
-                        Err(LlmError::new(ErrorKind::Connect, ""))
-                    }
-                }
-            }
-        }
-    };
-    let models = [model("one"), model("two")];
-    let [a, b] = models.clone();
-    let probes = Probes::every(10 * SECOND)
-        .timeout(SECOND)
-        .down_after(2)
-        .up_after(2);
-    let failover = Failover::builder()
-        .target(Target::new("a", a).probe(probe))
-        .target(Target::new("b", b))
-        .probes(probes)
-        .build()
-        .expect("a good configuration");
-    sleep(50 * SECOND).await;
-    assert!((5..=6).contains(&looked.load(Relaxed)));
-    assert_eq!(served(&ask(&failover, request()).await), "a");
-    works.store(false, Relaxed);
-    sleep(30 * SECOND).await;
-    assert_eq!(status(&failover, "a"), TargetStatus::Down);
-    assert_eq!(served(&ask(&failover, request()).await), "b");
-    works.store(true, Relaxed);
-    sleep(30 * SECOND).await;
-    assert!(matches!(
-        status(&failover, "a"),
-        TargetStatus::Returning { .. }
-    ));
-    sleep(31 * SECOND).await;
-    assert_eq!(served(&ask(&failover, request()).await), "a");
-    let handle = failover.handle();
-    drop(failover);
-    sleep(SECOND).await;
-    let before = looked.load(Relaxed);
-    sleep(100 * SECOND).await;
-    assert_eq!(looked.load(Relaxed), before, "they have ended");
-    drop(handle);
 }

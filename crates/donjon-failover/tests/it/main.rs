@@ -11,6 +11,7 @@ mod health_model;
 mod ledger;
 mod live;
 mod model;
+mod probes;
 mod readiness;
 mod resume;
 mod rivals;
