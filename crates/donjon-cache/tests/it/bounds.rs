@@ -66,9 +66,7 @@ fn answers_take_no_more_than_they_may() {
     bytes_stay_bounded(40_000);
 }
 
-/// Some minutes without `--release`.
 #[test]
-#[ignore = "takes minutes: cargo test -p donjon-cache --test it -- --ignored million"]
 fn a_million_answers_take_no_more_than_they_may() {
     bytes_stay_bounded(1_000_000);
 }
